@@ -1,0 +1,108 @@
+"""What a hop is: a frozen set of options and a pure function from the command to run there to the one to run here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from outrider.command import Command
+from outrider.hops import options as _options
+
+if TYPE_CHECKING:
+    from outrider.route import Route
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a hop could not be passed, and what the user can do. `transient`: trying again may help."""
+
+    message: str
+    hint: str
+    transient: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question that the hop's program asks on stderr, ending in `marker`, and where its answer comes from."""
+
+    marker: bytes
+    answer: Callable[[], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hop:
+    """One step of a route. Subclasses are frozen dataclasses in files of their own: options, `wrap`, `diagnose`.
+
+    A hop knows no I/O: it starts nothing, reads no file and looks at no environment.
+    """
+
+    name: ClassVar[str]
+    """The word that names the hop in a route's text and in the entry-point group `outrider.hops`."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    positional: ClassVar[tuple[str, ...]] = ()
+    """The options that the constructor takes by position, and the short text form after the colon, in order."""
+    leaves: ClassVar[bool] = False
+    """True if what is wrapped runs on another machine, as another user or in another file system."""
+    scheduler: ClassVar[bool] = False
+    """True if the hop hands the command to a scheduler, so that it may wait in a queue."""
+    changes_only: ClassVar[bool] = False
+    """True if the hop changes only environment or folder: at a route's tail the session does it on the wire."""
+    gathers: ClassVar[str] = ""
+    """The mapping option that takes, in a route's text, every keyword that is no option: `env(A=1, B=2)`."""
+
+    def __init_subclass__(cls, **keywords: object) -> None:
+        super().__init_subclass__(**keywords)
+        # Standing in the class itself, it is kept by @dataclass, which would else write a repr of its own.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Hop.__repr__  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        """Checks every option against its annotation and freezes lists and mappings into tuples."""
+        _options.freeze(self)
+
+    def __repr__(self) -> str:
+        return _options.python(self)
+
+    def wrap(self, command: Command) -> Command:
+        """The command to run here so that `command` runs there."""
+        raise NotImplementedError
+
+    def here(self) -> Hop:
+        """This hop as it is when its program starts on the near end's own machine (ssh shares connections there)."""
+        return self
+
+    def with_terminal(self) -> Hop:
+        """This hop as it is when a terminal must reach through it (ssh -t, docker -t); the same where none can."""
+        return self
+
+    def diagnose(self, stderr: str, returncode: int | None) -> Diagnosis | None:
+        """What went wrong at *this* hop, judged by what its program printed and its exit code; None if not its doing."""
+        return None
+
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Questions on stderr that the session answers on stdin before anything else is written."""
+        return ()
+
+    def short(self) -> tuple[str, tuple[str, ...]]:
+        """The text after the colon in a route's text (`ssh:alice@login:2222`), and the options that it tells."""
+        return _options.short(self)
+
+    def settings(self) -> dict[str, object]:
+        """For a hop that `changes_only`: what the session sets on the wire instead (`env`, `cwd`, `tempdir`)."""
+        return {}
+
+    def __or__(self, other: Hop | Route | str) -> Route:
+        from outrider.route import Route
+
+        return Route(self) | other
+
+    def __ror__(self, other: str) -> Route:
+        from outrider.route import Route
+
+        return other | Route(self)
+
+    def replace(self, **options: object) -> Hop:
+        """The same hop with some options changed."""
+        return dataclasses.replace(self, **options)  # type: ignore[arg-type]
