@@ -1,0 +1,252 @@
+"""A function, an object and its modules → what travels, and back. No I/O."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import pickle
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from outrider.errors import FarError, Unserializable, VersionMismatch
+from outrider.far import data
+from outrider.far.calls import SELF, state_of
+from outrider.far.modules import MAIN
+
+Segments = list[Any]
+
+
+def pack(call: tuple[Any, ...], far_python: tuple[int, ...]) -> Segments:
+    """Segments of a call: a pickle, then its buffers. What has no importable name goes by value, by cloudpickle.
+
+    Raises Unserializable, naming what cannot travel, or VersionMismatch where code would have to travel as bytecode
+    between different minor versions of Python.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        body = pickle.dumps(call, 5, buffer_callback=buffers.append)
+        if not (b"__main__" in body and not has_script()):
+            return [body, *(buffer.raw() for buffer in buffers)]
+    except (pickle.PicklingError, AttributeError, TypeError):
+        pass
+    buffers.clear()
+    body = _pack_by_value(call, buffers)
+    if far_python[:2] != sys.version_info[:2] and b"_make_function" in body:
+        here = ".".join(map(str, sys.version_info[:2]))
+        there = ".".join(map(str, far_python[:2]))
+        raise VersionMismatch(
+            f"a lambda, closure or interactive function travels as bytecode, and near Python is {here}, far Python {there}"
+        )
+    return [body, *(buffer.raw() for buffer in buffers)]
+
+
+def _pack_by_value(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer]) -> bytes:
+    import cloudpickle
+
+    try:
+        packed: bytes = cloudpickle.dumps(call, 5, buffer_callback=buffers.append)
+    except Exception as error:
+        raise Unserializable(f"the call cannot travel: {error}") from error
+    return packed
+
+
+def has_script() -> bool:
+    """True if the caller's `__main__` is a file whose source can travel."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    return bool(file) and os.path.isfile(str(file)) and not hasattr(main, "__outrider_by_value__")
+
+
+def know_far_main() -> None:
+    """Let answers name classes of the script, which the far end runs under another name."""
+    if "__main__" in sys.modules:
+        sys.modules.setdefault(MAIN, sys.modules["__main__"])
+
+
+def unpack(segments: Sequence[Any], trust: str, subject: Any = None) -> Any:
+    """The value of an answer. With trust="data" nothing but plain data is built."""
+    if trust == "data":
+        try:
+            return data.loads(segments[0])
+        except data.DataError as error:
+            raise FarError(f"the answer is {error}", hint="the far end does not keep to the protocol: do not trust it") from None
+    know_far_main()
+    unpickler = _AnswerUnpickler(io.BytesIO(segments[0]), buffers=segments[1:])
+    unpickler.subject = subject
+    return unpickler.load()
+
+
+class _AnswerUnpickler(pickle.Unpickler):
+    subject: Any = None
+
+    def persistent_load(self, pid: Any) -> Any:
+        if pid == SELF:
+            return self.subject
+        raise pickle.UnpicklingError(f"an answer names something unknown: {pid!r}")
+
+
+def known_names(subject: object) -> set[str]:
+    """Names of the attributes that travel with `subject`: one that is missing on its return was deleted there."""
+    state = state_of(subject)[0]
+    attributes, slots = _attributes(state)
+    return set(attributes) | set(slots)
+
+
+def _attributes(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(instance attributes, slots) of a state in the form that `object.__reduce_ex__` gives."""
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
+        return state[0] or {}, state[1]
+    return (state, {}) if isinstance(state, dict) else ({}, {})
+
+
+def restore(subject: Any, state: tuple[Any, Any, Any], sent: set[str]) -> None:
+    """Bring `subject` to where the far copy is: attributes changed, added and deleted; it keeps its identity."""
+    attributes_state, items, pairs = state
+    if hasattr(subject, "__setstate__"):
+        if attributes_state is not None:
+            subject.__setstate__(attributes_state)
+    else:
+        attributes, slots = _attributes(attributes_state)
+        for name in sent - set(attributes) - set(slots):
+            try:
+                object.__delattr__(subject, name)
+            except AttributeError:
+                pass
+        if attributes:
+            vars(subject).update(attributes)
+        for name, value in slots.items():
+            object.__setattr__(subject, name, value)
+    if items is not None or isinstance(subject, list):
+        subject[:] = items or []
+    if pairs is not None or isinstance(subject, dict):
+        subject.clear()
+        subject.update(pairs or [])
+
+
+# --- modules that the far end asks for ------------------------------------------------------------------------
+
+_CARRIED = frozenset({"cloudpickle"})
+"""Third-party packages that travel although they are not the caller's: what cloudpickle packs needs it there."""
+
+
+class ModuleServer:
+    """Answers the far end's questions for modules of the caller's own code. Sources are read anew for each session."""
+
+    def answer(self, name: str) -> dict[str, dict[str, Any] | None]:
+        """{module: None or {"file", "package", "source"}}: what was asked for."""
+        if name == MAIN:
+            return {name: self._script()}
+        if not self._may_travel(name):
+            return {name: None}
+        return {name: self._module(name)}
+
+    @staticmethod
+    def _script() -> dict[str, Any] | None:
+        file = getattr(sys.modules.get("__main__"), "__file__", None)
+        return _source(str(file), package=False) if file and has_script() else None
+
+    @staticmethod
+    def _may_travel(name: str) -> bool:
+        top = name.partition(".")[0]
+        return top not in sys.stdlib_module_names and top not in sys.builtin_module_names
+
+    def _module(self, name: str) -> dict[str, Any] | None:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is None:
+            try:
+                spec = importlib.util.find_spec(name)
+            except (ImportError, AttributeError, ValueError):
+                return None
+        if spec is None:
+            return None
+        package = spec.submodule_search_locations is not None
+        if package and not spec.has_location:  # a namespace package: no file, yet something to import from
+            return {"file": f"<namespace {name}>", "package": True, "source": None}
+        file = spec.origin
+        if not file or not file.endswith(".py"):
+            return None
+        if _third_party(file) and name.partition(".")[0] not in _CARRIED:
+            return None
+        return _source(file, package=package)
+
+
+def _source(file: str, *, package: bool) -> dict[str, Any] | None:
+    try:
+        with open(file, "rb") as stream:
+            source = importlib.util.decode_source(stream.read())
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return None
+    return {"file": file, "package": package, "source": source}
+
+
+def _third_party(file: str) -> bool:
+    places = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    path = os.path.abspath(file)
+    return any(path.startswith(place + os.sep) for place in places if place) or any(
+        part in ("site-packages", "dist-packages") for part in path.split(os.sep)
+    )
+
+
+# --- exceptions ------------------------------------------------------------------------------------------------
+
+
+def exception(segments: Sequence[Any], trust: str, place: str, stderr: bytes) -> BaseException:
+    """The exception of a RAISED answer: its own type where the far end is trusted and the type is known here."""
+    about = data.loads(segments[0])
+    traceback = _labelled(about["traceback"], place)
+    tail = stderr.decode(errors="replace")
+    error: BaseException | None = None
+    if trust == "pickle" and len(segments) > 1 and segments[1]:
+        know_far_main()
+        try:
+            error = pickle.loads(segments[1])
+        except Exception:  # its type cannot be built here: the traceback is shown instead
+            error = None
+    if not isinstance(error, BaseException) or isinstance(error, (SystemExit, KeyboardInterrupt)):
+        return FarError(f"{about['kind']}: {about['message']}", kind=about["kind"], traceback=traceback, far_stderr=tail, hop=place)
+    error.add_note(f"raised at the far end of {place}:\n{traceback.rstrip()}")
+    missing = about.get("missing")
+    if missing:
+        error.add_note(_missing_hint(missing, place))
+    if tail.strip():
+        error.add_note("the end of its stderr:\n" + "\n".join(f"  | {line}" for line in tail.rstrip().splitlines()[-8:]))
+    return error
+
+
+def _missing_hint(module: str, place: str) -> str:
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return f"hint: Python's own module {module!r} is missing at {place}: a slim image, perhaps; install its full python3"
+    return f"hint: module {module!r} is neither at {place} nor part of your own code here; install it there"
+
+
+def _labelled(traceback: str, place: str) -> str:
+    return traceback.replace('  File "', f'  File "{place}:')
+
+
+def module_of(name: str) -> ModuleType:
+    """Import a module by name for the command line; the current folder counts, as for `python -m`."""
+    import importlib
+
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(name)
+
+
+def function_of(text: str) -> Callable[..., Any]:
+    """`module:function` (or `module:Class.method`) → the function."""
+    module, colon, path = text.partition(":")
+    if not colon or not path:
+        raise Unserializable(f"not a function: {text!r}", hint="name it as module:function, for example math:sqrt")
+    try:
+        value: Any = module_of(module)
+        for part in path.split("."):
+            value = getattr(value, part)
+    except (ImportError, AttributeError) as error:
+        raise Unserializable(f"no function {text!r}: {error}", hint="run from the folder where `python -m` finds the module") from error
+    if not callable(value):
+        raise Unserializable(f"{text!r} is no function but a {type(value).__name__}")
+    return value  # type: ignore[no-any-return]

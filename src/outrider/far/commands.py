@@ -1,0 +1,213 @@
+"""Commands at the far end: started in a process group of their own, fed, watched, and ended with all that they started."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+
+from . import data, processes, wire
+
+GRACE = 1.5
+"""Seconds between asking a command to end (TERM) and making it (KILL)."""
+LINGER = 0.2
+"""Seconds that a finished command's output may stay open, held by a process that it left behind."""
+TIOCSWINSZ, TIOCSCTTY = 0x5414, 0x540E
+"""Linux's numbers; the termios module, which has them, is missing on slim systems."""
+
+
+class Command:
+    """One running command of request `ident`."""
+
+    def __init__(self, link, pump, guardian, mark, ident, order):
+        self.link = link
+        self.pump = pump
+        self.guardian = guardian
+        self.ident = ident
+        self.mark = "%s=%s.%d" % (processes.COMMAND_MARK, mark, ident)
+        self.cancelled = False
+        self.started = time.monotonic()
+        self._open_outputs = 2
+        self._outputs_done = threading.Event()
+        self._input = deque()
+        self._input_ready = threading.Semaphore(0)
+        self._terminal = None
+        self._start(order)
+
+    def _start(self, order):
+        env = dict(os.environ, **order["env"])
+        name, _, value = self.mark.partition("=")
+        env[name] = value
+        common = {"cwd": order["cwd"], "env": env, "start_new_session": True, "close_fds": True}
+        if order["tty"]:
+            self._start_on_terminal(order, common)
+            return
+        stdin = subprocess.PIPE if order["stdin"] else subprocess.DEVNULL
+        stderr = subprocess.STDOUT if order["merge"] else subprocess.PIPE
+        self.process = subprocess.Popen(order["argv"], stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, bufsize=0, **common)
+        self._started()
+        if order["stdin"]:
+            self._feed(os.dup(self.process.stdin.fileno()))
+            self.process.stdin.close()
+        self._read(self.process.stdout, wire.STDOUT)
+        if order["merge"]:
+            self._output_ended()
+        else:
+            self._read(self.process.stderr, wire.STDERR)
+
+    def _read(self, stream, channel):
+        fd = os.dup(stream.fileno())
+        stream.close()
+        self.pump.add(fd, self.ident, channel, self._output_ended)
+
+    def _start_on_terminal(self, order, common):
+        import fcntl
+        import struct
+
+        rows, columns = order["tty"]
+        near_side, far_side = os.openpty()
+        fcntl.ioctl(far_side, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._terminal = near_side
+
+        def own_terminal():
+            fcntl.ioctl(0, TIOCSCTTY, 0)
+
+        try:
+            self.process = subprocess.Popen(
+                order["argv"], stdin=far_side, stdout=far_side, stderr=far_side, preexec_fn=own_terminal, **common
+            )
+        finally:
+            os.close(far_side)
+        self._started()
+        self._feed(os.dup(near_side))
+        self._output_ended()
+        self.pump.add(near_side, self.ident, wire.STDOUT, self._output_ended)
+
+    def _started(self):
+        self.guardian.watch_group(self.process.pid)
+
+    def _output_ended(self):
+        self._open_outputs -= 1
+        if self._open_outputs <= 0:
+            self._outputs_done.set()
+
+    def _feed(self, fd):
+        """Hand what arrives to the command's stdin, from a thread: a command that does not read must not stop others."""
+
+        def run():
+            while True:
+                self._input_ready.acquire()
+                piece = self._input.popleft()
+                if piece is None:
+                    break
+                try:
+                    wire.write_all(fd, [piece])
+                except OSError:  # it closed its stdin, or ended: what comes after is of no use to it
+                    pass
+                self.link.send_frame(wire.CREDIT, self.ident, b"%d" % len(piece))
+            if self._terminal is not None:
+                try:
+                    os.write(fd, b"\x04")
+                except OSError:
+                    pass
+            os.close(fd)
+
+        os.set_blocking(fd, True)
+        threading.Thread(target=run, name="outrider-stdin", daemon=True).start()
+
+    def input(self, piece, ends):
+        if piece:
+            self._input.append(piece)
+            self._input_ready.release()
+        if ends:
+            self._input.append(None)
+            self._input_ready.release()
+
+    def control(self, order):
+        """A signal for the command's group, or a new size for its terminal."""
+        if "signal" in order:
+            try:
+                os.killpg(self.process.pid, order["signal"])
+            except OSError:
+                pass
+        if "size" in order and self._terminal is not None:
+            import fcntl
+            import struct
+
+            try:
+                fcntl.ioctl(self._terminal, TIOCSWINSZ, struct.pack("HHHH", order["size"][0], order["size"][1], 0, 0))
+            except OSError:
+                pass
+
+    def cancel(self, known):
+        """End the command and everything that it started, daemons too."""
+        self.cancelled = True
+        pid = self.process.pid
+        processes.end(self.mark, groups=(pid,), roots=(pid,), grace=GRACE, known=known)
+
+    def finish(self):
+        """Wait for the end, then say how it went."""
+        status = self.process.wait()
+        if not self._outputs_done.wait(LINGER if not self.cancelled else 0.05):
+            self.pump.forget(self.ident)
+        self._input.append(None)
+        self._input_ready.release()
+        self.guardian.forget_group(self.process.pid)
+        answer = {"returncode": status, "duration": time.monotonic() - self.started, "cancelled": self.cancelled}
+        self.pump.forget(self.ident)
+        self.link.send(wire.RESULT, self.ident, [data.dumps(answer)])
+
+
+class Commands:
+    """All commands that run here now."""
+
+    def __init__(self, link, pump, guardian, mark):
+        self.link = link
+        self.pump = pump
+        self.guardian = guardian
+        self.mark = mark
+        self.running = {}
+
+    def start(self, ident, order):
+        try:
+            command = Command(self.link, self.pump, self.guardian, self.mark, ident, order)
+        except (OSError, ValueError, subprocess.SubprocessError, ImportError) as error:
+            self.link.send(wire.RAISED, ident, [data.dumps(self._refusal(order, error))])
+            return
+        self.running[ident] = command
+        threading.Thread(target=self._finish, args=(ident, command), name="outrider-wait", daemon=True).start()
+
+    @staticmethod
+    def _refusal(order, error):
+        """Why a command could not be started, told apart as a shell does: 127 not found, 126 not allowed."""
+        status = 125
+        if isinstance(error, FileNotFoundError):
+            status = 127
+            if order["cwd"] and not os.path.isdir(order["cwd"]):
+                status = 125
+        elif isinstance(error, PermissionError):
+            status = 126
+        return {"start": status, "message": str(error), "kind": type(error).__name__}
+
+    def _finish(self, ident, command):
+        try:
+            command.finish()
+        finally:
+            self.running.pop(ident, None)
+
+    def known(self):
+        """Pids that a thread here waits for."""
+        return {command.process.pid for command in self.running.values()}
+
+    def cancel(self, ident):
+        command = self.running.get(ident)
+        if command is not None:
+            threading.Thread(target=command.cancel, args=(self.known(),), daemon=True).start()
+
+    def end_all(self):
+        for command in list(self.running.values()):
+            try:
+                os.killpg(command.process.pid, signal.SIGTERM)
+            except OSError:
+                pass

@@ -1,0 +1,179 @@
+"""One end of the stream, for both ends: many threads send; of those that wait, one reads for all.
+
+There is no reader thread to hand answers over: a thread that waits for an answer reads the stream itself until the
+answer is there, dealing out what belongs to others, and then passes the reading on to another that still waits. A
+lone caller so pays for no thread switch, which is most of what a call over a pipe costs.
+"""
+
+import select
+import threading
+import time
+
+from . import wire
+
+
+class Slot:
+    """What a thread waits on: `done` is set by whoever reads its answer."""
+
+    __slots__ = ("done", "value", "_wake")
+
+    def __init__(self):
+        self.done = False
+        self.value = None
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def finish(self, value=None):
+        self.value = value
+        self.done = True
+        self.wake()
+
+    def wake(self):
+        """Let the waiting thread look round: its answer is here, or the stream wants a reader."""
+        try:
+            self._wake.release()
+        except RuntimeError:  # already awake
+            pass
+
+    def sleep(self, timeout):
+        self._wake.acquire(True, -1 if timeout is None else max(0, timeout))
+
+
+class Link:
+    """Sends and receives messages over two descriptors.
+
+    `handle(kind, ident, flags, segments)` is called by the reading thread for every message; `ended(reason)` once,
+    when the stream is over. `limit`: bytes of a message at the most.
+    """
+
+    def __init__(self, reader, write_fd, handle, ended, limit, first_ident=0):
+        self.reader = reader
+        self.write_fd = write_fd
+        self.handle = handle
+        self.on_end = ended
+        self.limit = limit
+        self.over = False
+        self.reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._arriving = {}
+        self._waiting = []
+        self._first_ident = first_ident
+        self._idents = 0
+        self._ident_lock = threading.Lock()
+
+    def new_ident(self):
+        """A fresh request id of this end (each end has ids of its own; answers carry the asker's)."""
+        with self._ident_lock:
+            self._idents = self._idents % 0x7FFFFFFF + 1
+            return self._first_ident + self._idents
+
+    def send(self, kind, ident, segments, flags=0):
+        """Send one message. Other messages may pass between the parts of a large one."""
+        for buffers in wire.message_frames(kind, ident, segments, flags):
+            with self._writing:
+                wire.write_all(self.write_fd, buffers)
+
+    def send_frame(self, kind, ident, payload=b"", flags=0):
+        """Send one bare frame: no segments, for DATA, CREDIT and the like."""
+        with self._writing:
+            wire.write_all(self.write_fd, [wire.frame(kind, ident, payload, flags)])
+
+    def wait(self, slot, timeout=None):
+        """Return when `slot` is done, or after `timeout` seconds; tells which by returning `slot.done`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._waiting.append(slot)
+        try:
+            while not slot.done and not self.over:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                if self.reading.acquire(False):
+                    try:
+                        while not slot.done and not self.over:
+                            left = None if deadline is None else deadline - time.monotonic()
+                            if left is not None and (left <= 0 or not self.readable(left)):
+                                break
+                            self.read_one()
+                    finally:
+                        self.reading.release()
+                else:
+                    slot.sleep(left)
+        finally:
+            self._waiting.remove(slot)
+            self.pass_on()
+        return slot.done
+
+    def pass_on(self):
+        """Wake another waiting thread, so that somebody reads."""
+        for other in list(self._waiting):
+            if not other.done:
+                other.wake()
+                return
+
+    def has_waiters(self):
+        return bool(self._waiting)
+
+    def readable(self, timeout):
+        """True if a frame can be read, at least in part, within `timeout` seconds."""
+        if self.reader.buffered():
+            return True
+        poll = select.poll()
+        poll.register(self.reader.fd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+
+    def read_one(self):
+        """Read one frame and deal it out. Only for the thread that holds `reading`."""
+        try:
+            got = self.reader.read()
+            if got is None:
+                self.end("the stream ended")
+                return
+            message = self._assemble(*got)
+            if message is not None:
+                self.handle(*message)
+        except wire.ProtocolError as error:
+            self.end("broken protocol: %s" % error)
+
+    def next_message(self):
+        """The next whole message, or None when the stream is over. Only for the thread that holds `reading`."""
+        while not self.over:
+            try:
+                got = self.reader.read()
+                if got is None:
+                    self.end("the stream ended")
+                    return None
+                message = self._assemble(*got)
+                if message is not None:
+                    return message
+            except wire.ProtocolError as error:
+                self.end("broken protocol: %s" % error)
+        return None
+
+    def _assemble(self, kind, ident, flags, payload):
+        """A whole message if this frame completes one, else None."""
+        if kind == wire.PART:
+            large = self._arriving.get(ident)
+            if large is None:
+                raise wire.ProtocolError("a part of nothing")
+            if not large.add(payload):
+                return None
+            del self._arriving[ident]
+            return large.kind, ident, large.flags, large.segments
+        if kind in (wire.DATA, wire.CREDIT):
+            return kind, ident, flags, [payload]
+        if flags & wire.LARGE:
+            if len(self._arriving) >= 64:
+                raise wire.ProtocolError("too many large messages at once")
+            self._arriving[ident] = wire.LargeMessage(kind, flags, payload, self.limit)
+            return None
+        return kind, ident, flags, wire.split_segments(payload, self.limit)
+
+    def end(self, reason):
+        """The stream is over: everyone who waits is woken, `ended` is told once."""
+        if self.over:
+            return
+        self.over = True
+        self._arriving.clear()
+        self.on_end(reason)
+        for slot in list(self._waiting):
+            slot.wake()

@@ -1,0 +1,51 @@
+"""How the far end starts: the one line that a hop runs, and the program that follows it on stdin.
+
+The line is a constant, so that a sudoers rule or a relay can allow exactly it. It must also be understood by
+Python 2, which has to be told apart from a working far end by its answer, not by a syntax error.
+"""
+
+import marshal
+import os
+import zlib
+
+PACKAGE = "_outrider_far"
+"""The far end's name in its own sys.modules: apart from an `outrider` that may be installed there."""
+
+PROTOCOL = 1
+GREETING = b"\0OUTRIDER\0"
+READY = GREETING + b"ready\n"
+TOO_OLD = GREETING + b"python "
+
+# READY goes out first: a session that must answer a password prompt holds everything back until it comes.
+# Then one line with a size, then so many bytes: a zlib-packed marshal of {module: source}. marshal is read here
+# by the far end from its near end, never the other way round.
+LOADER = """\
+import os,sys
+sys.path[:]=[p for p in sys.path if p]
+def read(n):
+    b=b""
+    while len(b)<n:
+        c=os.read(0,n-len(b))
+        if not c: os._exit(0)
+        b+=c
+    return b
+if sys.version_info<(3,8):
+    os.write(1,b"\\0OUTRIDER\\0python %d.%d\\n"%sys.version_info[:2]);sys.exit(3)
+os.write(1,b"\\0OUTRIDER\\0ready\\n")
+import marshal,zlib
+s=marshal.loads(zlib.decompress(read(int(read(8)))))
+exec(compile(s["start"],"<outrider>/start.py","exec"),{"sources":s})
+"""
+
+FAR_MODULES = ("start", "wire", "data", "link", "main", "calls", "commands", "capture", "processes", "modules", "files")
+
+
+def packed_program() -> bytes:
+    """The far end as it goes over the wire: eight digits of size, then the sources. At most 20 KB."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sources = {}
+    for name in FAR_MODULES:
+        with open(os.path.join(here, name + ".py"), encoding="utf-8") as file:
+            sources[name] = file.read()
+    body = zlib.compress(marshal.dumps(sources, 2), 9)
+    return b"%08d" % len(body) + body

@@ -1,0 +1,97 @@
+"""Your modules, served by the near end: what this Python lacks of them comes as source, a package a round trip."""
+
+import sys
+from importlib.machinery import ModuleSpec
+
+from . import data, wire
+from .link import Slot
+
+MAIN = "__outrider_main__"
+"""The name under which the caller's script runs here, so that its `if __name__ == "__main__":` stays quiet."""
+
+
+class NearModules:
+    """A finder and loader at the end of sys.meta_path, asking the near end for what nobody else has."""
+
+    def __init__(self, link):
+        self.link = link
+        self.known = {}
+        self.pending = {}
+        self.stdlib = getattr(sys, "stdlib_module_names", frozenset())
+
+    def install(self):
+        sys.meta_path.append(self)
+        sys.meta_path.insert(0, NearFirst(self))
+
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in self.stdlib or top == "_outrider_far":
+            return None
+        found = self._ask(name)
+        if found is None:
+            return None
+        spec = ModuleSpec(name, self, origin=found["file"], is_package=found["package"])
+        spec.has_location = True
+        if found["package"]:
+            spec.submodule_search_locations = []
+        return spec
+
+    def _ask(self, name):
+        if name not in self.known:
+            ident = self.link.new_ident()
+            slot = self.pending[ident] = Slot()
+            self.link.send(wire.IMPORT, ident, [data.dumps({"module": name})])
+            if not self.link.wait(slot):
+                raise ImportError("the near end went away while it was asked for module %r" % name, name=name)
+            self.known.update(slot.value)
+        return self.known.get(name)
+
+    def answer(self, ident, segments):
+        """SOURCE came: {module name: None or {"file", "package", "source"}}; more than was asked, where of use."""
+        slot = self.pending.pop(ident, None)
+        if slot is not None:
+            slot.finish(data.loads(segments[0]))
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        found = self.known[module.__spec__.name]
+        if found["source"] is not None:
+            exec(compile(found["source"], found["file"], "exec", dont_inherit=True), module.__dict__)
+
+    def get_source(self, name):
+        found = self.known.get(name)
+        return found["source"] if found else None
+
+    def is_package(self, name):
+        return self.known[name]["package"]
+
+    def load_main(self):
+        """The caller's script, run here under another name; made once a session."""
+        if MAIN not in sys.modules:
+            from importlib.util import module_from_spec
+
+            spec = self.find_spec(MAIN)
+            if spec is None:
+                raise ImportError("the near end has no script to send", name="__main__")
+            module = module_from_spec(spec)
+            sys.modules[MAIN] = module
+            try:
+                self.exec_module(module)
+            except BaseException:
+                del sys.modules[MAIN]
+                raise
+        return sys.modules[MAIN]
+
+
+class NearFirst:
+    """A finder before all others, for what must be the near end's own version: it packed with it."""
+
+    NAMES = frozenset({"cloudpickle"})
+
+    def __init__(self, modules):
+        self.modules = modules
+
+    def find_spec(self, name, path=None, target=None):
+        return self.modules.find_spec(name) if name.partition(".")[0] in self.NAMES else None

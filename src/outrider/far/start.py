@@ -1,0 +1,46 @@
+"""The first thing that runs at the far end: makes the sources that came along importable, then serves.
+
+Runs with `sources` ({module name: source text}) as a global, put there by the loader.
+"""
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+PACKAGE = "_outrider_far"
+
+
+class SourceLoader:
+    """Loads a module of the far end from its source text; compiled only when something imports it."""
+
+    def __init__(self, sources):
+        self.sources = sources
+
+    def find_spec(self, name, path=None, target=None):
+        package, _, module = name.rpartition(".")
+        if package == PACKAGE and module in self.sources:
+            return ModuleSpec(name, self, origin="<outrider>/%s.py" % module)
+        return None
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        exec(compile(self.get_source(module.__name__), module.__spec__.origin, "exec"), module.__dict__)
+
+    def get_source(self, name):
+        return self.sources[name.rpartition(".")[2]]
+
+
+def start(sources):
+    package = ModuleType(PACKAGE)
+    package.__path__ = []
+    sys.modules[PACKAGE] = package
+    sys.meta_path.insert(0, SourceLoader(sources))
+    from importlib import import_module
+
+    import_module(PACKAGE + ".main").main()
+
+
+if "sources" in globals():
+    start(globals()["sources"])

@@ -1,0 +1,391 @@
+"""Opening a route: start its one local process, answer prompts, find the greeting behind login noise, or say what failed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outrider.chain import Chain
+from outrider.command import Command
+from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
+from outrider.far import data, loader, wire
+from outrider.hops.base import Prompt
+from outrider.hops import ssh
+from outrider.hub import hub
+from outrider.options import Options
+
+OPEN_TIMEOUT = 60.0
+NOISE_LIMIT = 1 << 20
+"""Bytes that logins may print before the greeting."""
+STDERR_KEPT = 65536
+
+
+@dataclass
+class OpenStream:
+    """A started route: its process, the stream to the far end, and what the far end said of itself."""
+
+    process: subprocess.Popen[bytes]
+    reader: wire.FrameReader
+    write_fd: int
+    stderr: StderrTail
+    hello: dict[str, Any]
+    noise: bytes
+
+
+class StderrTail:
+    """The end of what the hops print on stderr, collected in the background."""
+
+    def __init__(self, fd: int, prompts: tuple[Prompt, ...], answer: Callable[[Prompt], None]) -> None:
+        self.fd = fd
+        self.ended = threading.Event()
+        self._kept = b""
+        self._prompts = list(prompts)
+        self._answer = answer
+        os.set_blocking(fd, False)
+        hub().watch(fd, self._ready)
+
+    def _ready(self) -> None:
+        try:
+            piece = os.read(self.fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            hub().forget(self.fd)
+            self.ended.set()
+            return
+        self._kept = (self._kept + piece)[-STDERR_KEPT:]
+        for prompt in self._prompts:
+            if prompt.marker in self._kept:
+                self._kept = self._kept.replace(prompt.marker, b"")
+                self._answer(prompt)
+
+    def text(self, settle: float = 0.0) -> str:
+        """What was collected; waits at most `settle` seconds for the stream to end."""
+        self.ended.wait(settle)
+        return self._kept.decode(errors="replace")
+
+
+class Opening:
+    """One attempt to open a route."""
+
+    def __init__(self, chain: Chain, options: Options) -> None:
+        self.whole = chain
+        self.chain, self.settings = chain.tail_settings()
+        self.options = options
+        self.place = str(chain)
+        limit = options.open_timeout
+        if limit is None and not any(hop.scheduler for hop in chain.hops):
+            limit = OPEN_TIMEOUT
+        self.deadline = None if limit is None else time.monotonic() + limit
+        self.limit = limit
+        self.prompts = tuple(prompt for hop in self.chain.hops for prompt in hop.prompts())
+        self.command = self.chain.wrap(Command([options.python, "-c", loader.LOADER]))
+        self._buffer = b""
+        self._answers = 0
+        self._prompt_error: BaseException | None = None
+
+    def open(self) -> OpenStream:
+        """Raises RouteError (naming the hop), TimedOut or VersionMismatch; then nothing is left running."""
+        make_control_folder(self.chain)
+        self.process = self._start()
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer)
+        terminal = Foreground(self.process.pid)
+        try:
+            with terminal:
+                return self._greeting()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                [os.fsencode(word) for word in self.command.argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                cwd=self.command.cwd,
+                env={**os.environ, **self.command.env},
+                process_group=0,
+            )
+        except OSError as error:
+            program = self.command.argv[0]
+            hop = next(iter(self.chain.hops), None)
+            found = hop.diagnose(f"{program}: command not found", 127) if hop and isinstance(error, FileNotFoundError) else None
+            raise RouteError(
+                found.message if found else f"cannot start {program}: {error.strerror or error}",
+                hop=repr(hop) if hop else "local",
+                hint=found.hint if found else "is it installed, and on PATH, on this machine?",
+                argv=self.command.argv,
+            ) from error
+
+    def _answer(self, prompt: Prompt) -> None:
+        """A hop's program asks for a secret: it is the only thing on stdin until the far end is ready."""
+        assert self.process.stdin
+        self._answers += 1
+        try:
+            if self._answers > 3 * len(self.prompts):
+                raise OutriderError("it asks for the password again and again")
+            secret = prompt.answer().encode() + b"\n"
+            os.write(self.process.stdin.fileno(), secret)
+        except BaseException as error:  # told by the opening thread; here, in the hub, nobody would see it
+            self._prompt_error = error
+            with suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGTERM)
+
+    def _greeting(self) -> OpenStream:
+        assert self.process.stdin and self.process.stdout
+        write_fd = self.process.stdin.fileno()
+        enlarge_pipe(write_fd)
+        enlarge_pipe(self.process.stdout.fileno())
+        program = loader.packed_program() + b"".join(b"".join(f) for f in self._hello())
+        if not self.prompts:
+            self._write(write_fd, program)
+        noise = self._read_until(loader.GREETING)
+        line = self._read_until(b"\n")
+        if line.startswith(b"python "):
+            raise VersionMismatch(
+                f"its python3 is Python {line[7:].decode(errors='replace')}, and the far end needs 3.8",
+                hop=self.place,
+                hint="name a newer one with route.options(python='python3.11'), or load it with a login hop's setup lines",
+            )
+        if self.prompts:
+            self._write(write_fd, program)
+        reader = wire.FrameReader(self.process.stdout.fileno(), self._buffer)
+        self._wait_readable(reader)
+        hello = self._hello_answer(reader, noise)
+        if hello["problem"]:
+            raise RouteError(
+                f"the far end cannot settle: {hello['problem']}",
+                hop=self.place,
+                hint="check cwd=, the disk's free space, and the permissions of the temporary folder there",
+            )
+        return OpenStream(self.process, reader, write_fd, self.stderr, hello, noise)
+
+    def _hello(self) -> list[list[bytes]]:
+        environment = {**self.settings.get("env", {}), **self.options.env}
+        hello = {
+            "session": secrets.token_hex(12),
+            "protocol": loader.PROTOCOL,
+            "env": dict(environment),
+            "cwd": self.options.cwd if self.options.cwd is not None else self.settings.get("cwd"),
+            "tempdir": bool(self.settings.get("tempdir")),
+        }
+        return list(wire.message_frames(wire.HELLO, 0, [data.dumps(hello)]))
+
+    def _hello_answer(self, reader: wire.FrameReader, noise: bytes) -> dict[str, Any]:
+        try:
+            got = reader.read()
+            if got is None:
+                raise self._failure(noise)
+            hello = data.loads(wire.split_segments(got[3], 1 << 20)[0])
+            if got[0] != wire.HELLO or not isinstance(hello, dict):
+                raise wire.ProtocolError("no greeting")
+        except (wire.ProtocolError, data.DataError) as error:
+            raise RouteError(f"the far end does not speak the protocol: {error}", hop=self.place) from error
+        return hello
+
+    def _write(self, fd: int, program: bytes) -> None:
+        with suppress(BrokenPipeError):  # the process has ended: its stderr tells why
+            wire.write_all(fd, [program])
+
+    def _wait_readable(self, reader: wire.FrameReader) -> None:
+        if not reader.buffered():
+            self._poll(b"")
+
+    def _poll(self, noise: bytes) -> None:
+        assert self.process.stdout
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        poll = select.poll()
+        poll.register(self.process.stdout.fileno(), select.POLLIN)
+        if (left is not None and left <= 0) or not poll.poll(None if left is None else left * 1000):
+            raise self._timed_out()
+
+    def _read_until(self, marker: bytes) -> bytes:
+        """What comes before `marker`; the marker is taken away."""
+        assert self.process.stdout
+        while marker not in self._buffer:
+            if len(self._buffer) > NOISE_LIMIT:
+                raise RouteError(
+                    "the login prints without end before the far end can greet",
+                    hop=self.place,
+                    hint="quieten its shell start-up files for non-interactive logins",
+                    stderr=self._buffer[-500:].decode(errors="replace"),
+                )
+            self._poll(self._buffer)
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            if not piece:
+                raise self._failure(self._buffer)
+            self._buffer += piece
+        before, _, self._buffer = self._buffer.partition(marker)
+        return before
+
+    def _timed_out(self) -> OutriderError:
+        said = self.stderr.text()
+        found = self.chain.diagnose(said, None)
+        where = repr(self.chain.hops[found[0]]) if found else self.place
+        more = f" ({found[1].message})" if found else ""
+        return TimedOut(
+            f"no far end within {self.limit:g} s{more}",
+            hop=where,
+            hint=found[1].hint if found else "`outrider check` shows how far it gets; open_timeout=SECONDS gives it more time",
+        )
+
+    def _failure(self, noise: bytes) -> OutriderError:
+        """The process ended before the far end greeted: which hop, and why."""
+        if self._prompt_error is not None:
+            return self._prompt_failure(self._prompt_error)
+        try:
+            status: int | None = self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            status = None
+        said = self.stderr.text(settle=0.5)
+        found = self.chain.diagnose(said + "\n" + noise.decode(errors="replace"), status)
+        if found is None:
+            return self._unknown_failure(said, noise, status)
+        index, diagnosis = found
+        return RouteError(
+            diagnosis.message,
+            hop=repr(self.chain.hops[index]) if self.chain.hops else "local",
+            hint=diagnosis.hint,
+            argv=self.command.argv,
+            stderr=said,
+            returncode=status,
+        )
+
+    def _prompt_failure(self, error: BaseException) -> OutriderError:
+        if isinstance(error, KeyboardInterrupt):
+            return Cancelled("the prompt was interrupted", hop=self.place)
+        return RouteError(f"no answer to the password prompt: {error}", hop=self.place, hint="check password= of the sudo hop")
+
+    def _unknown_failure(self, said: str, noise: bytes, status: int | None) -> OutriderError:
+        reached = how_far(self.whole, 10.0)
+        hops = self.whole.hops
+        hop = repr(hops[min(reached, len(hops) - 1)]) if hops else "local"
+        ended = "ended" if status is None else f"ended with status {status}"
+        return RouteError(
+            f"it {ended} before the far end could start",
+            hop=hop,
+            argv=self.command.argv,
+            stderr=said or noise.decode(errors="replace"),
+            returncode=status,
+        )
+
+    def abandon(self) -> None:
+        """Leave nothing behind of an opening that failed."""
+        end_process(self.process, grace=1.0)
+        self.stderr.ended.wait(0.2)
+        hub().forget(self.stderr.fd)
+        close_pipes(self.process)
+
+
+def how_far(chain: Chain, seconds: float) -> int:
+    """How many hops of `chain` pass a trivial command, each tried with a bound of `seconds`."""
+    for count in range(1, len(chain.hops) + 1):
+        prefix = chain.prefix(count)
+        try:
+            command = prefix.wrap(Command(["true"]))
+            done = subprocess.run(
+                [os.fsencode(word) for word in command.argv],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={**os.environ, **command.env},
+                cwd=command.cwd,
+                timeout=seconds,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired, OutriderError):
+            return count - 1
+        if done.returncode != 0:
+            return count - 1
+    return len(chain.hops)
+
+
+class Foreground:
+    """While a route opens, its process may ask on the user's own terminal (2FA, host keys): as a shell's job does."""
+
+    def __init__(self, group: int) -> None:
+        self.group = group
+        self.fd: int | None = None
+
+    def __enter__(self) -> None:
+        try:
+            fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            if os.tcgetpgrp(fd) == os.getpgrp():
+                os.tcsetpgrp(fd, self.group)
+                self.fd = fd
+                return
+        except OSError:
+            pass
+        os.close(fd)
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd is None:
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        try:
+            with suppress(OSError):
+                os.tcsetpgrp(self.fd, os.getpgrp())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(self.fd)
+
+
+def make_control_folder(chain: Chain) -> None:
+    """The private folder of shared ssh connections, where an ssh hop will look for it."""
+    if any(hop.name == "ssh" for hop in chain.hops):
+        folder = Path(ssh.CONTROL_FOLDER).expanduser()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise RouteError(
+                f"{folder} must belong to you alone", hop="ssh", hint=f"chmod 700 {folder}, or remove it if it is not yours"
+            )
+
+
+def enlarge_pipe(fd: int) -> None:
+    """A pipe of 1 MiB instead of 64 KiB, where the kernel allows it."""
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
+
+
+def end_process(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End a route's local process: by its stdin's end, then asked, then made to."""
+    if process.stdin and not process.stdin.closed:
+        with suppress(OSError):
+            process.stdin.close()
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        if number is not None:
+            with suppress(OSError):
+                os.killpg(process.pid, number)
+        try:
+            process.wait(grace)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream and not stream.closed:
+            with suppress(OSError):
+                stream.close()

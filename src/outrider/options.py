@@ -1,0 +1,48 @@
+"""Outrider's own options of a route or session, apart from the arguments of what is called on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from outrider.errors import ConfigError
+
+OnOutput = Callable[[str, bytes], None]
+"""Called with "stdout" or "stderr" and a piece of what was printed there, as it arrives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to open and use a far end.
+
+    timeout: seconds that one call, command or transfer may take; None: any time.
+    open_timeout: seconds from the start until the far end greets; None: as long as the hops themselves wait (a
+        scheduler's queue may take days). Where no hop is a scheduler's, None means 60.
+    python: the far interpreter, a name or a path; 3.8 or newer.
+    cwd, env: folder and additional environment of the far end. They travel on the wire, no process list shows them.
+    trust: "pickle": values and exceptions come back as what they are. "data": only plain data is accepted, and
+        nothing that comes back can run code here.
+    show: print what calls print, live and labelled with the place. on_output: take it yourself instead.
+    max_answer: bytes of one answer at the most; a far end that sends more is cut off.
+    debug: allow this route to start a debugger for a call (`outrider debug`).
+    """
+
+    timeout: float | None = None
+    open_timeout: float | None = None
+    python: str = "python3"
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    trust: Literal["pickle", "data"] = "pickle"
+    show: bool = True
+    on_output: OnOutput | None = None
+    max_answer: int = 1 << 36
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        if self.trust not in ("pickle", "data"):
+            raise ConfigError(f"trust is 'pickle' or 'data', not {self.trust!r}", key="trust")
+        for name in ("timeout", "open_timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is a number of seconds above 0 or None, not {value!r}", key=name)

@@ -1,0 +1,126 @@
+"""One request under way in a session: what it collects while it runs, and what is made of its answer."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from outrider.far import wire
+from outrider.far.link import Slot
+from outrider.options import OnOutput
+
+CHANNEL_NAMES = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
+
+
+class Request(Slot):
+    """Waited on by the caller's thread, or given a `future`; `value` is (kind, flags, segments) of the answer."""
+
+    __slots__ = ("ident", "output", "on_output", "credit", "future", "finished", "stream", "content", "fault", "news")
+
+    def __init__(self, ident: int, on_output: OnOutput | None) -> None:
+        super().__init__()
+        self.ident = ident
+        self.output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        self.on_output = on_output
+        self.credit: Credit | None = None
+        self.future: Future[Any] | None = None
+        self.finished: Callable[[Request], None] | None = None
+        self.content: Callable[[bytes, bool], None] | None = None
+        self.fault: BaseException | None = None
+        self.news = Slot()
+
+    def tell(self) -> None:
+        """Wake whoever waits for something, anything, to happen to this request."""
+        news, self.news = self.news, Slot()
+        news.finish()
+
+    def take(self, channel: int, piece: bytes, ends: bool) -> None:
+        """A piece of output or content has arrived. What a caller's callback raises is raised where it waits."""
+        if channel == wire.CONTENT and self.content is not None:
+            self.content(piece, ends)
+            return
+        name = CHANNEL_NAMES.get(channel)
+        if name is None:
+            return
+        self.output[name].append(piece)
+        if self.on_output is not None:
+            try:
+                self.on_output(name, piece)
+            except Exception as error:
+                self.fault = self.fault or error
+                self.on_output = None
+
+    def printed(self, name: str) -> bytes:
+        return b"".join(self.output[name])
+
+
+class Credit:
+    """How many more bytes a request may send just now; a feeding thread waits here for more."""
+
+    def __init__(self) -> None:
+        self._left = wire.WINDOW
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def take(self, wanted: int) -> int:
+        """How much of `wanted` may go now; 0 when the request is over."""
+        with self._changed:
+            while self._left <= 0 and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return 0
+            size = min(wanted, self._left)
+            self._left -= size
+            return size
+
+    def try_take(self, wanted: int) -> int:
+        """How much of `wanted` may go now; 0 if nothing."""
+        with self._changed:
+            size = 0 if self._closed else min(wanted, self._left)
+            self._left -= size
+            return size
+
+    def grant(self, size: int) -> None:
+        with self._changed:
+            self._left += size
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class LabelledOutput:
+    """Shows what a call prints as it arrives: whole lines, each behind the name of the place, safe for a terminal."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._open: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+
+    def __call__(self, name: str, piece: bytes) -> None:
+        *lines, rest = (self._open[name] + piece).split(b"\n")
+        self._open[name] = rest
+        self._show(name, lines)
+
+    def finish(self) -> None:
+        for name, rest in self._open.items():
+            if rest:
+                self._show(name, [rest])
+            self._open[name] = b""
+
+    def _show(self, name: str, lines: list[bytes]) -> None:
+        stream = sys.stdout if name == "stdout" else sys.stderr
+        if stream is None or not lines:
+            return
+        shown = "".join(f"[{self.label}] {printable(line.decode(errors='replace'))}\n" for line in lines)
+        stream.write(shown)
+        stream.flush()
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: far output must not be able to steer the user's terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text.replace("\r", ""))

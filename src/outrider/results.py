@@ -1,0 +1,68 @@
+"""What comes back: a completed command, a completed call, and who answered."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FarEnd:
+    """Who serves at the end of a route."""
+
+    host: str
+    user: str
+    pid: int
+    python: tuple[int, int, int]
+    executable: str
+
+
+@dataclass(frozen=True)
+class CompletedCommand:
+    """A command that ended. `returncode` is negative after a signal, as in subprocess; `duration` is in seconds."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    duration: float
+    far: FarEnd
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended it, such as "SIGKILL"; None if it ended by itself."""
+        if self.returncode >= 0:
+            return None
+        try:
+            return signal.Signals(-self.returncode).name
+        except ValueError:
+            return f"signal {-self.returncode}"
+
+    @property
+    def text(self) -> str:
+        """stdout as text, without the last newline."""
+        return self.stdout.decode(errors="replace").removesuffix("\n")
+
+
+@dataclass(frozen=True)
+class CompletedCall:
+    """A call that returned: its value, what it printed, and where it ran for how many seconds."""
+
+    value: Any
+    stdout: bytes
+    stderr: bytes
+    duration: float
+    far: FarEnd
+
+    @property
+    def host(self) -> str:
+        return self.far.host
+
+    @property
+    def pid(self) -> int:
+        return self.far.pid
+
+    @property
+    def python(self) -> tuple[int, int, int]:
+        return self.far.python

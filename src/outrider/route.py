@@ -1,0 +1,100 @@
+"""Route: hops in order, with options, and what you call things on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+from outrider import config
+from outrider.chain import Chain
+from outrider.command import Argument
+from outrider.errors import ConfigError
+from outrider.hops.base import Hop
+from outrider.options import Options
+from outrider.results import CompletedCall, CompletedCommand
+from outrider.session import Session
+
+T = TypeVar("T")
+
+
+def _route(hops: tuple[Hop, ...], options: Options) -> Route:
+    return Route(*hops, options=options)
+
+
+class Route(Chain):
+    """Where to run things: hops composed with `|`, and `Options`. Immutable.
+
+    >>> from outrider import ssh, sudo
+    >>> route = ssh("login.example.edu") | sudo("grader")
+    """
+
+    __slots__ = ("_options",)
+    _options: Options
+
+    def __init__(self, *hops: Hop, options: Options | None = None) -> None:
+        super().__init__(*hops)
+        object.__setattr__(self, "_options", options or Options())
+
+    def _with_hops(self, hops: tuple[Hop, ...]) -> Self:
+        return type(self)(*hops, options=self._options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _route, (self.hops, self._options)
+
+    @classmethod
+    def named(cls, text: str) -> Self:
+        """A route from its text or from its name in the configuration, with the configuration's defaults.
+
+        Raises ConfigError, which points at what is wrong.
+        """
+        settings = config.Config.load()
+        chain = settings.route(text)
+        return cls(*chain.hops, options=Options(**settings.option_defaults()))
+
+    def options(self, **changes: Any) -> Self:
+        """The same hops with other options; see `Options` for their names, units and meaning."""
+        names = {item.name for item in dataclasses.fields(Options)}
+        unknown = sorted(set(changes) - names)
+        if unknown:
+            raise ConfigError(f"no option {unknown[0]!r}", key=unknown[0], hint=f"the options are {', '.join(sorted(names))}")
+        return type(self)(*self.hops, options=dataclasses.replace(self._options, **changes))
+
+    def open(self) -> Session:
+        """Open the far end, for many calls. Raises RouteError, naming the hop that cannot be passed."""
+        return Session(self, self._options)
+
+    def run(self, argv: Sequence[Argument] | str, **options: Any) -> CompletedCommand:
+        """Run one command there; see `Session.run`."""
+        with self.open() as far:
+            return far.run(argv, **options)
+
+    def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call `fn(*args, **kwargs)` there; see `Session.call`."""
+        with self.open() as far:
+            return far.call(fn, *args, **kwargs)
+
+    def call_detailed(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CompletedCall:
+        """Call, with what it printed, how long it took, and where it ran."""
+        with self.open() as far:
+            return far.call_detailed(fn, *args, **kwargs)
+
+    def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a method there and bring the object's changed state back; see `Session.invoke`."""
+        with self.open() as far:
+            return far.invoke(subject, method, *args, **kwargs)
+
+    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
+        """Values of `fn` over the items, in order, over one session; see `Session.map`."""
+        with self.open() as far:
+            yield from far.map(fn, *iterables, at_once=at_once)
+
+    def put(self, local: Argument, remote: Argument, **options: Any) -> int:
+        """Copy a file or folder there; see `Session.put`."""
+        with self.open() as far:
+            return far.put(local, remote, **options)
+
+    def get(self, remote: Argument, local: Argument, **options: Any) -> int:
+        """Copy a file or folder from there; see `Session.get`."""
+        with self.open() as far:
+            return far.get(remote, local, **options)

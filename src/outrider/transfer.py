@@ -1,0 +1,173 @@
+"""put and get: files and folders to and from a far end, over a session."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from outrider.errors import RouteError
+from outrider.far import data, files, wire
+from outrider.far.link import Slot
+from outrider.request import Credit, Request
+
+if TYPE_CHECKING:
+    from outrider.session import Session
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all, as they travel."""
+
+
+def put(session: Session, local: str, remote: str, progress: Progress | None = None) -> int:
+    """Copy `local`, a file or folder, to the path `remote` (relative: to the far end's folder; `~` works).
+
+    Modes, modification times and links are kept. Files with the size and time that they have here are skipped. Each file
+    appears there whole or not at all. Returns how many files travelled. Raises RouteError naming the path at fault.
+    """
+    transfer = _Transfer(session, "put", remote)
+    try:
+        entries = files.scan(local)
+        transfer.send_value(entries)
+        answer = transfer.receive_value()
+        needed = _indexes(answer.get("needed"), entries)
+        total = sum(entries[number][4] for number in needed)
+        done = 0
+        for piece in files.packed(files.pieces(local, entries, needed)):
+            transfer.send(piece)
+            done += len(piece)
+            if progress:
+                progress(done, total)
+        transfer.send(b"", ends=True)
+        transfer.finish()
+    except files.TransferError as error:
+        raise transfer.failed(str(error)) from None
+    except BaseException:
+        transfer.cancel()
+        raise
+    return len(needed)
+
+
+def get(session: Session, remote: str, local: str, progress: Progress | None = None) -> int:
+    """Copy `remote`, a file or folder at the far end, to the path `local`; as `put` in all else.
+
+    Nothing is written outside `local`, whatever the far end says: names that lead elsewhere are refused, and no link
+    is followed.
+    """
+    transfer = _Transfer(session, "get", remote)
+    receiver: files.Receiver | None = None
+    try:
+        receiver = files.Receiver(local, transfer.receive_value())
+        needed = receiver.prepare()
+        transfer.send_value(needed)
+        total, done = receiver.total(), 0
+        for piece in transfer.received():
+            receiver.write(piece)
+            done += len(piece)
+            if progress:
+                progress(done, total)
+        receiver.finish()
+        transfer.finish()
+    except (files.TransferError, data.DataError) as error:
+        if receiver is not None:
+            receiver.abandon()
+        raise transfer.failed(str(error)) from None
+    except BaseException:
+        if receiver is not None:
+            receiver.abandon()
+        transfer.cancel()
+        raise
+    return len(needed)
+
+
+def _indexes(value: Any, entries: list[Any]) -> list[int]:
+    """The far end's answer names files of our manifest, and nothing else."""
+    if not isinstance(value, list) or not all(
+        type(n) is int and 0 <= n < len(entries) and entries[n][1] == files.FILE for n in value
+    ):
+        raise files.TransferError("the far end asks for what was not offered")
+    return value
+
+
+class _Transfer:
+    """One FILES request: values and contents in both directions, within their credit."""
+
+    def __init__(self, session: Session, op: str, path: str) -> None:
+        self.session = session
+        self.path = path
+        self.request: Request = session._new_request(None)
+        self.request.credit = Credit()
+        self.request.content = self._arrived
+        self._pieces: deque[tuple[bytes, bool]] = deque()
+        session._send(wire.FILES, self.request.ident, [data.dumps({"op": op, "path": path})])
+
+    def _arrived(self, piece: bytes, ends: bool) -> None:
+        self._pieces.append((piece, ends))
+
+    def send_value(self, value: Any) -> None:
+        self.send(data.dumps(value), ends=True)
+
+    def send(self, body: bytes, ends: bool = False) -> None:
+        view = memoryview(body)
+        while view:
+            size = self._take(len(view))
+            last = ends and size == len(view)
+            flags = wire.STDIN | (wire.END if last else 0)
+            self.session._send_frame(wire.DATA, self.request.ident, bytes(view[:size]), flags)
+            view = view[size:]
+        if ends and not body:
+            self.session._send_frame(wire.DATA, self.request.ident, b"", wire.STDIN | wire.END)
+
+    def _take(self, wanted: int) -> int:
+        """Credit for a piece. The reading that brings more of it is ours to do while we wait."""
+        assert self.request.credit is not None
+        wanted = min(wanted, wire.CHUNK)
+        while True:
+            news = self.request.news  # taken before the look, so that what arrives in between is not missed
+            if size := self.request.credit.try_take(wanted):
+                return size
+            self._await(news)
+
+    def _await(self, news: Slot) -> None:
+        """Read until something has happened for this request."""
+        if self.request.done or self.session._link.over:
+            self.finish()
+            raise files.TransferError("the far end ended the transfer early")
+        self.session._wait_for(news)
+
+    def _next(self) -> tuple[bytes, bool]:
+        while True:
+            news = self.request.news
+            if self._pieces:
+                return self._pieces.popleft()
+            self._await(news)
+
+    def receive_value(self) -> Any:
+        return data.loads(b"".join(self.received()))
+
+    def received(self) -> Iterator[bytes]:
+        """Pieces up to the one that ends the value or the stream."""
+        while True:
+            piece, ends = self._next()
+            if piece:
+                yield piece
+            if ends:
+                return
+
+    def finish(self) -> None:
+        """Wait for the far end's own word that all is well."""
+        self.session._wait(self.request)
+        kind, _, segments = self.request.value
+        if kind == wire.RAISED:
+            raise files.TransferError(str(data.loads(segments[0])["message"]))
+
+    def cancel(self) -> None:
+        if not self.request.done and not self.session._link.over:
+            self.session._cancel_and_wait(self.request)
+
+    def failed(self, message: str) -> RouteError:
+        self.cancel()
+        return RouteError(
+            f"files did not travel: {message}",
+            hop=self.session.place,
+            hint="mend what the message names and repeat: what has arrived is skipped then",
+        )
