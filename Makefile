@@ -1,0 +1,51 @@
+# make demo    run a function through a real stack of hops, printed hop by hop
+# make test    everything: sets up the test world (Debian packages, images), then the whole pytest
+# make check   the quick round: lint, format, types, unit tests; needs no test world
+# make world   only the set-up of the test world
+#
+# A fresh Debian with Python, git and make is enough; sudo is used where not root.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+CACHE  := $(or $(OUTRIDER_TEST_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/outrider-tests)
+ARGS   ?=
+
+.PHONY: demo test check world clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	@$(BIN)/outrider demo
+
+# The test world switches users and starts servers, so its tests run as root. As root we leave no cache
+# files behind in a checkout that belongs to somebody else.
+test: $(VENV)/dev world
+	@$(SUDO) env OUTRIDER_TEST_CACHE='$(CACHE)' PYTHONDONTWRITEBYTECODE=1 \
+	    $(BIN)/python -m pytest -p no:cacheprovider $(ARGS)
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+world:
+	@$(SUDO) env OUTRIDER_TEST_CACHE='$(CACHE)' tests/world/install.sh
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Debian splits ensurepip out of Python: without it `venv` fails half-way.
+$(BIN)/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { $(SUDO) apt-get -q update; $(SUDO) apt-get -q -y install --no-install-recommends python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/installed
