@@ -105,7 +105,7 @@ class Chain:
         before it, and one set after it is inside it.
         """
         count = len(self._hops)
-        while count and self._hops[count - 1].changes_only:
+        while count and self._hops[count - 1].changes_only and self._hops[count - 1].settings():
             count -= 1
         settings: dict[str, Any] = {}
         for hop in self._hops[count:]:
@@ -172,6 +172,10 @@ class Chain:
         """The chain as text; `parse` leads back to an equal one."""
         return _text.render(self._hops)
 
+    def label(self) -> str:
+        """The chain in few words, for messages: each hop by name and goal, no other option (some are secret)."""
+        return " | ".join(_short_name(hop) for hop in self._hops) or "local"
+
     def to_config(self) -> list[dict[str, Any]]:
         """The chain as a list of tables, for a configuration file; `from_config` leads back to an equal one."""
         return _text.to_config(self._hops)
@@ -222,9 +226,6 @@ def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any
     if "cwd" in outer and "cwd" in inner:
         merged["cwd"] = posixpath.join(outer["cwd"], inner["cwd"])
     if "tempdir" in inner and "cwd" in outer and "cwd" not in inner:
-        parent = inner["tempdir"].get("parent")
-        if parent is not None:  # a relative one starts from the folder that it replaces
-            merged["tempdir"] = {**inner["tempdir"], "parent": posixpath.join(outer["cwd"], parent)}
         del merged["cwd"]
     return merged
 

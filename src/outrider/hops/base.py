@@ -90,7 +90,10 @@ class Hop:
         return _options.short(self)
 
     def settings(self) -> dict[str, object]:
-        """For a hop that `changes_only`: what the session sets on the wire instead (`env`, `cwd`, `tempdir`)."""
+        """For a hop that `changes_only`: what the session sets on the wire instead (`env`, `cwd`, `tempdir`).
+
+        Nothing if, with these options, it must be wrapped like any other hop.
+        """
         return {}
 
     def __or__(self, other: Hop | Route | str) -> Route:

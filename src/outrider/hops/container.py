@@ -70,7 +70,8 @@ class Container(Hop):
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(isinstance(mount, tuple) for mount in self.mounts):
-            object.__setattr__(self, "mounts", tuple(f"{near}:{far}" for near, far in self.mounts))
+            mounts = tuple(mount if isinstance(mount, str) else ":".join(mount) for mount in self.mounts)
+            object.__setattr__(self, "mounts", mounts)
         target = self.container if self.image is None else self.image
         if (self.image is None) == (self.container is None):
             raise ConfigError(

@@ -11,13 +11,15 @@ from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops.base import Diagnosis, Hop
 
+_HOME = 'cd -- "$HOME/$1" && shift && exec "$@"'
+
 
 @dataclass(frozen=True)
 class Cwd(Hop):
     """Runs what follows in the folder `path`, which must exist there.
 
-    A relative path starts from where the hop before it arrives: after ssh, the home folder. Nothing in it is
-    expanded, neither `~` nor `$NAME`.
+    A relative path starts from where the hop before it arrives: after ssh, the home folder. A leading `~/` is the
+    home folder of who runs there; nothing else in it is expanded.
     """
 
     path: str
@@ -32,6 +34,8 @@ class Cwd(Hop):
             raise ConfigError("the folder is empty", hop=self.name, key="path")
 
     def wrap(self, command: Command) -> Command:
+        if self.path == "~" or self.path.startswith("~/"):
+            return Command(("sh", "-c", _HOME, "sh", self.path[1:].strip("/") or ".", *command.as_argv()))
         return Command(
             command.argv, command.env, posixpath.join(self.path, command.cwd or "").rstrip("/") or "/"
         )

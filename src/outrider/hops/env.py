@@ -31,7 +31,7 @@ class Env(Hop):
         self.__post_init__()
         object.__setattr__(self, "variables", {**dict(self.variables), **more})
         self.__post_init__()
-        for name, _ in self.variables:
+        for name in dict(self.variables):
             if not name or "=" in name:
                 raise ConfigError(f"not the name of a variable: {name!r}", hop=self.name, key="variables")
 

@@ -56,7 +56,7 @@ def _kinds(annotation: object) -> set[str]:
     if origin in (typing.Union, types.UnionType):
         return set().union(*(_kinds(part) for part in arguments))
     if annotation in _SCALARS:
-        return {_SCALARS[annotation]}  # type: ignore[index]
+        return {_SCALARS[annotation]}
     if origin is collections.abc.Callable:
         return {"call"}
     if origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
@@ -66,9 +66,13 @@ def _kinds(annotation: object) -> set[str]:
     return {"any"}
 
 
-@cache
 def options_of(kind: type[Hop]) -> Mapping[str, Option]:
     """All options of a hop class by name, in the order of its constructor."""
+    return _options(kind)
+
+
+@cache
+def _options(kind: type) -> Mapping[str, Option]:
     try:
         hints = typing.get_type_hints(kind)
     except NameError:  # an annotation that exists only for type checkers: then anything goes
@@ -134,7 +138,7 @@ def typed(kinds: frozenset[str], word: str) -> object:
     for kind, convert in (("int", int), ("float", float)):
         if kind in kinds and not word[:1].isspace() and "_" not in word:
             try:
-                return convert(word)  # type: ignore[operator]
+                return convert(word)
             except ValueError:
                 pass
     return word
@@ -149,7 +153,7 @@ def _collection(kinds: frozenset[str], value: object) -> object:
         return None
     if "pairs" in kinds and all(isinstance(item, (list, tuple)) and len(item) == 2 for item in value):
         pairs = {_word(name): _word(item) for name, item in value}
-        return None if None in pairs or None in pairs.values() else tuple(sorted(pairs.items()))  # type: ignore[type-var]
+        return None if None in pairs or None in pairs.values() else tuple(sorted(pairs.items()))
     words = tuple(_word(item) for item in value)
     return words if "list" in kinds and None not in words else None
 

@@ -8,17 +8,37 @@ from importlib.metadata import EntryPoint, entry_points
 
 from outrider.errors import ConfigError
 from outrider.hops.base import Hop
+from outrider.hops.apptainer import Apptainer
 from outrider.hops.cwd import Cwd
 from outrider.hops.docker import Docker
 from outrider.hops.env import Env
+from outrider.hops.flux import Flux
 from outrider.hops.local import Local
+from outrider.hops.login import Login
+from outrider.hops.podman import Podman
+from outrider.hops.relay import Relay
+from outrider.hops.slurm import Slurm
 from outrider.hops.ssh import Ssh
 from outrider.hops.sudo import Sudo
 from outrider.hops.tempdir import Tempdir
 
 GROUP = "outrider.hops"
 
-BUILT_IN: tuple[type[Hop], ...] = (Local, Cwd, Tempdir, Env, Ssh, Sudo, Docker)
+BUILT_IN: tuple[type[Hop], ...] = (
+    Local,
+    Cwd,
+    Env,
+    Tempdir,
+    Login,
+    Ssh,
+    Sudo,
+    Relay,
+    Docker,
+    Podman,
+    Apptainer,
+    Slurm,
+    Flux,
+)
 _BY_NAME = {word: kind for kind in BUILT_IN for word in (kind.name, *kind.aliases)}
 
 

@@ -14,6 +14,10 @@ from outrider.hops.base import Diagnosis, Hop
 from outrider.hops.options import Pairs, Words
 from outrider.hops.wording import line_with, own_program_missing
 
+CONTROL_FOLDER = "~/.cache/outrider/ssh"
+"""Where shared connections live; it must exist, with mode 0700, before ssh starts, which fails otherwise. ssh reads
+`~` from the password file, not from $HOME."""
+
 _Given = TypeVar("_Given")
 
 _GONE = "the connection may come back: try again, or look after the network between the two"
@@ -132,9 +136,7 @@ class Ssh(Hop):
     The login shell at the far side must read POSIX quoting (sh, dash, bash, zsh, ksh; fish does, csh does not).
     """
 
-    CONTROL_FOLDER: ClassVar[str] = "~/.cache/outrider/ssh"
-    """Where shared connections live; it must exist, with mode 0700, before ssh starts. ssh reads `~` from the
-    password file, not from $HOME."""
+    CONTROL_FOLDER: ClassVar[str] = CONTROL_FOLDER
 
     host: str
     _: KW_ONLY

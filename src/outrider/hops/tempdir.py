@@ -38,11 +38,13 @@ class Tempdir(Hop):
 
     `parent`: where it is made (default: `$TMPDIR` there, else /tmp). `prefix`: how its name begins.
     `set_tmpdir`: let `$TMPDIR` point to it, so that other temporary files vanish with it.
+
+    Under a Slurm that ends a step's processes by cgroup, the folder may stay: there put it at the end of the route.
     """
 
     parent: str | None = None
     prefix: str = "outrider-"
-    set_tmpdir: bool = False
+    set_tmpdir: bool = True
 
     name: ClassVar[str] = "tempdir"
     positional: ClassVar[tuple[str, ...]] = ("parent",)
@@ -61,7 +63,8 @@ class Tempdir(Hop):
         return Command(("sh", "-c", _WRAPPER, "sh", *options, *command.as_argv()))
 
     def settings(self) -> dict[str, object]:
-        return {"tempdir": {"parent": self.parent, "prefix": self.prefix, "set_tmpdir": self.set_tmpdir}}
+        # The far end makes one only in the usual place; anything else is wrapped.
+        return {"tempdir": True} if self == Tempdir() else {}
 
     def diagnose(self, stderr: str, returncode: int | None) -> Diagnosis | None:
         line = line_with(stderr, r"\bmktemp: ")
