@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from outrider.errors import FarError, Unserializable, VersionMismatch
-from outrider.far import data
+from outrider.far import data, placeholder
 from outrider.far.calls import SELF, state_of
 from outrider.far.modules import MAIN
 
@@ -140,6 +140,8 @@ class ModuleServer:
         """{module: None or {"file", "package", "source"}}: what was asked for."""
         if name == MAIN:
             return {name: self._script()}
+        if name.partition(".")[0] == "outrider":
+            return {name: _source(placeholder.__file__, package=True)}
         if not self._may_travel(name):
             return {name: None}
         return {name: self._module(name)}

@@ -84,7 +84,7 @@ class Opening:
         self.whole = chain
         self.chain, self.settings = chain.tail_settings()
         self.options = options
-        self.place = str(chain)
+        self.place = chain.label()
         limit = options.open_timeout
         if limit is None and not any(hop.scheduler for hop in chain.hops):
             limit = OPEN_TIMEOUT

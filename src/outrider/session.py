@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -44,7 +45,7 @@ class Session:
     def __init__(self, chain: Chain, options: Options) -> None:
         self.chain = chain
         self.options = options
-        self.place = str(chain) or "local"
+        self.place = chain.label()
         stream = opening.Opening(chain, options).open()
         self._stream = stream
         self.noise = stream.noise
@@ -495,13 +496,22 @@ class Session:
         if self._closed:
             return Lost("the session is closed", hop=self.place, hint="open another with route.open()")
         said = self._stream.stderr.text(settle=0.3)
+        with suppress(subprocess.TimeoutExpired):
+            self._stream.process.wait(0.2)
         status = self._stream.process.poll()
         found = self.chain.diagnose(said, status) if said or status else None
         if found is not None:
             index, diagnosis = found
             hop = repr(self.chain.hops[index]) if self.chain.hops else self.place
             return Lost(diagnosis.message, stderr=said, hop=hop, hint=diagnosis.hint)
-        return Lost(f"the far end is gone: {self._ending or 'the stream broke'}", stderr=said, hop=self.place)
+        return Lost(f"the far end is gone: {self._how_ended(status)}", stderr=said, hop=self.place)
+
+    def _how_ended(self, status: int | None) -> str:
+        reason = self._ending or "the stream broke"
+        if status is None:
+            return reason
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return f"{reason}; {self._stream.process.args[0].decode()} {how}"  # type: ignore[index,union-attr]
 
 
 class SessionFuture(Future[T]):
