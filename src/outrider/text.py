@@ -332,12 +332,12 @@ def from_config(
         return parse(hops, resolve)
     found: list[Hop] = []
     for entry in hops:
-        found += parse(entry, resolve) if isinstance(entry, str) else [_from_table(entry)]
+        found += parse(entry, resolve) if isinstance(entry, str) else (_from_table(entry),)
     return tuple(found)
 
 
 def _from_table(table: Mapping[str, object]) -> Hop:
-    if not isinstance(table, Mapping) or not isinstance(table.get("hop"), str):
+    if not isinstance(table.get("hop"), str):
         raise ConfigError(
             f"not a hop: {table!r}",
             hint="a hop is a text like 'ssh:login' or a table like {hop = 'ssh', host = 'login'}",

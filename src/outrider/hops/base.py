@@ -108,4 +108,4 @@ class Hop:
 
     def replace(self, **options: object) -> Hop:
         """The same hop with some options changed."""
-        return dataclasses.replace(self, **options)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **options)

@@ -68,7 +68,7 @@ def _kinds(annotation: object) -> set[str]:
 
 def options_of(kind: type[Hop]) -> Mapping[str, Option]:
     """All options of a hop class by name, in the order of its constructor."""
-    return _options(kind)
+    return _options(kind)  # type: ignore[arg-type]  # mypy takes the hash of a hop for that of its class
 
 
 @cache
