@@ -200,6 +200,14 @@ class Commands:
         """Pids that a thread here waits for."""
         return {command.process.pid for command in self.running.values()}
 
+    def pids(self):
+        """All processes of the commands that run here, grandchildren too."""
+        found = set()
+        for command in list(self.running.values()):
+            pid = command.process.pid
+            found |= {pid} | processes.find(command.mark, (pid,), (pid,))
+        return found
+
     def cancel(self, ident):
         command = self.running.get(ident)
         if command is not None:

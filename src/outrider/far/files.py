@@ -106,8 +106,8 @@ class Receiver:
             raise TransferError("%s is a folder; name the file to write" % self.root)
         self.base = self.root if entries[0][1] == FOLDER else os.path.dirname(self.root)
         self.needed = []
-        self._folders = {}
         self._next = 0
+        self._base_fd = None
         self._file = None
         self._left = 0
 
@@ -245,7 +245,7 @@ class Receiver:
         for entry in sorted(self.entries, key=lambda e: -len(e[0])):
             if entry[1] == FOLDER:
                 self._settle_folder(entry)
-        os.close(self._base_fd)
+        self.abandon()
 
     def _make_link(self, entry):
         fd = self._parent(entry)
@@ -289,7 +289,10 @@ class Receiver:
             raise TransferError("%s: %s" % (self._shown(entry), error.strerror)) from None
 
     def abandon(self):
-        """Give up: the half-written file goes, what is complete stays for the next try."""
+        """Let go of everything; a half-written file goes, what is complete stays for the next try."""
+        if self._base_fd is not None:
+            os.close(self._base_fd)
+            self._base_fd = None
         if self._file is not None:
             for step in (
                 lambda: os.close(self._file),

@@ -16,6 +16,8 @@ TICK = 0.005
 """Seconds between the stand-in's looks at whether the main thread is stuck in a call."""
 CANCEL_GRACE = 2.0
 """Seconds that a cancelled call has to end before the whole far end is ended with it."""
+CANCEL_HELP = 0.2
+"""Seconds after which the processes that it started are ended, in case it waits for one of them."""
 FAR_IDENTS = 0x80000000
 LIMIT = 1 << 40
 
@@ -267,14 +269,23 @@ class Far:
 
     def _insist(self, ident):
         """After a cancelled call: end what it started; and if it will not end, end the far end with it."""
-        deadline = time.monotonic() + CANCEL_GRACE
-        while ident in self.calls.threads and time.monotonic() < deadline:
+        started = time.monotonic()
+        helped = False
+        while ident in self.calls.threads and time.monotonic() < started + CANCEL_GRACE:
             time.sleep(0.02)
+            if not helped and time.monotonic() > started + CANCEL_HELP and len(self.calls.threads) == 1:
+                helped = True  # it may be waiting, in C, for a process that it started
+                self._end_strays()
         if ident in self.calls.threads:
             self.ended("a cancelled call did not end")
         elif not self.calls.threads:
-            known = self.commands.known()
-            processes.end(self.session_mark, roots=(os.getpid(),), spare={self.guardian.pid, *known}, known=known)
+            self._end_strays()
+
+    def _end_strays(self):
+        """End all that calls have started; commands, which are requests of their own, go on."""
+        spare = {self.guardian.pid} | (self._commands.pids() if self._commands is not None else set())
+        known = self._commands.known() if self._commands is not None else ()
+        processes.end(self.session_mark, roots=(os.getpid(),), spare=spare, known={self.guardian.pid, *known})
 
     def ended(self, reason):
         """The end, however it came: nothing stays."""

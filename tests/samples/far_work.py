@@ -1,0 +1,167 @@
+"""What the tests call at far ends: no import of pytest, since the far end need not have it."""
+
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+import time
+import zipfile
+
+
+def add(a, b=0):
+    return a + b
+
+
+def where():
+    return os.getcwd()
+
+
+def prints(text):
+    print(text)
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"past python\n")
+    subprocess.run(["echo", "from a child"], check=True)
+    return len(text)
+
+
+class Trouble(Exception):
+    def __init__(self, what, code):
+        super().__init__(what, code)
+        self.code = code
+
+
+def raises(what="trouble"):
+    raise Trouble(what, 7)
+
+
+class Unpicklable(Exception):
+    def __init__(self, what):
+        super().__init__(what)
+        self.handle = sys.stdout.buffer
+
+
+def raises_unpicklable():
+    raise Unpicklable("cannot travel")
+
+
+async def later(value):
+    return value
+
+
+def start_daemons(seconds):
+    """Children of every kind that a careless program leaves behind."""
+    subprocess.Popen(["setsid", "sleep", seconds])
+    subprocess.Popen(["sh", "-c", "trap '' TERM; sleep %s; sleep %s" % (seconds, seconds)])
+    os.system("(setsid sleep %s &)" % seconds)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.execvp("sleep", ["sleep", seconds])
+    return os.getpid()
+
+
+def die_with_children(seconds):
+    subprocess.Popen(["sleep", seconds])
+    os.kill(os.getpid(), 9)
+
+
+def stubborn():
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass
+
+
+class Lab:
+    def __init__(self):
+        self.results = []
+        self.scratch = "to be deleted"
+        self.me = self
+
+    def run(self, seed):
+        self.results.append(seed)
+        del self.scratch
+        self.added = {"seed": seed}
+        return self
+
+    def fail(self):
+        self.results.append("changed before failing")
+        raise Trouble("lab", 1)
+
+
+class Slotted:
+    __slots__ = ("kept", "gone", "new")
+
+    def __init__(self):
+        self.kept, self.gone = 1, 2
+
+    def change(self):
+        self.kept = 10
+        del self.gone
+        self.new = 3
+
+
+class WithState:
+    """Keeps something that does not travel, as objects with locks or connections do."""
+
+    def __init__(self):
+        self.value = 1
+        self.handle = sys.stdout
+
+    def __getstate__(self):
+        return {"value": self.value}
+
+    def __setstate__(self, state):
+        self.value = state["value"]
+
+    def change(self):
+        self.value += 1
+
+
+class DropsHandle:
+    def __init__(self):
+        self.value = 1
+        self.handle = sys.stdout
+
+    def __getstate__(self):
+        return {"value": self.value}
+
+    def change(self):
+        self.value += 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int = 0
+    tags: list = dataclasses.field(default_factory=list)
+
+    def move(self, by):
+        self.x += by
+        self.tags.append(by)
+        return self.x
+
+
+class Growing(list):
+    def grow(self, item):
+        self.append(item)
+        self.extra = item
+
+
+class Submission:
+    """Zip in, zip out, as graders do."""
+
+    def __init__(self, archive):
+        self.archive = io.BytesIO(archive)
+        self.log = io.StringIO()
+
+    def grade(self):
+        with zipfile.ZipFile(self.archive) as incoming:
+            names = incoming.namelist()
+        self.archive = io.BytesIO()
+        with zipfile.ZipFile(self.archive, "w") as outgoing:
+            outgoing.writestr("grade.txt", "A")
+        self.log.write("graded %s" % ", ".join(names))
+        return names

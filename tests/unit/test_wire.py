@@ -1,0 +1,170 @@
+"""Frames and the data codec: what goes in comes out, and what is hostile is refused."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import os
+import pathlib
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider.far import data, loader, wire
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+def test_plain_values_come_back_equal_and_of_the_same_type(value):
+    back = data.loads(data.dumps(value))
+    assert back == value
+    assert type(back) is type(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1, 2},
+        frozenset({"a"}),
+        datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.timezone.utc),
+        datetime.date(2026, 1, 2),
+        datetime.time(3, 4),
+        datetime.timedelta(-3, 4, 5),
+        decimal.Decimal("1.10"),
+        uuid.UUID(int=7),
+        pathlib.Path("/a/b"),
+        "\udcff not utf-8",
+    ],
+)
+def test_named_types_come_back(value):
+    assert data.loads(data.dumps(value)) == value
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_value_or_a_data_error(payload):
+    try:
+        data.loads(payload)
+    except data.DataError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"l\xff\xff\xff\xff",
+        b"l\x01\x00\x00\x00" * 5000 + b"N",
+        b"i\xff\xff\xff\xff",
+        b"s\xff\xff\xff\x7fabc",
+        b"d\x01\x00\x00\x00l\x00\x00\x00\x00N",
+        data.dumps(1) + b"N",
+        b"xs\x02\x00\x00\x00oss\x01\x00\x00\x00a",
+        b"",
+    ],
+)
+def test_lies_are_refused(hostile):
+    with pytest.raises(data.DataError):
+        data.loads(hostile)
+
+
+def test_what_is_not_plain_is_refused_by_name():
+    with pytest.raises(data.DataError, match="object is not plain data"):
+        data.dumps([object()])
+
+
+def deep(levels):
+    value = None
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_depth_is_bounded():
+    with pytest.raises(data.DataError, match="deeper"):
+        data.dumps(deep(data.MAX_DEPTH + 2))
+
+
+def through_a_pipe(blobs):
+    """A FrameReader on a pipe that holds `blobs`."""
+    reader, writer = os.pipe()
+    os.write(writer, b"".join(blobs))
+    os.close(writer)
+    return wire.FrameReader(reader)
+
+
+@given(st.lists(st.binary(max_size=2000), min_size=1, max_size=5))
+def test_messages_survive_the_pipe(segments):
+    frames = [b"".join(bytes(b) for b in frame) for frame in wire.message_frames(wire.CALL, 7, segments, 3)]
+    reader = through_a_pipe(frames)
+    kind, ident, flags, payload = reader.read()
+    os.close(reader.fd)
+    assert (kind, ident, flags) == (wire.CALL, 7, 3)
+    assert wire.split_segments(payload, 1 << 20) == segments
+
+
+def test_every_frame_ends_in_a_newline():
+    for frame in wire.message_frames(wire.CALL, 1, [b"x" * (3 * wire.CHUNK), b"y"]):
+        assert bytes(frame[-1]) == b"\n"
+
+
+def test_large_messages_are_put_together():
+    segments = [os.urandom(wire.CHUNK + 5), b"", os.urandom(10)]
+    first, *parts = [
+        b"".join(bytes(b) for b in frame) for frame in wire.message_frames(wire.CALL, 1, segments)
+    ]
+    reader = wire.FrameReader(-1, first + b"".join(parts))
+    kind, _, flags, payload = reader.read()
+    message = wire.LargeMessage(kind, flags, payload, 1 << 30)
+    done = [message.add(reader.read()[3]) for _ in parts]
+    assert done == [False] * (len(parts) - 1) + [True]
+    assert [bytes(s) for s in message.segments] == segments
+
+
+@pytest.mark.parametrize(
+    ("blob", "why"),
+    [
+        (b"\xff\xff\xff\xff" + bytes(6), "limit"),
+        (wire.frame(wire.CALL, 1, b"abc")[:-1] + b"x", "end"),
+    ],
+)
+def test_broken_frames_are_protocol_errors(blob, why):
+    with pytest.raises(wire.ProtocolError, match=why):
+        wire.FrameReader(-1, blob).read()
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x00", b"\x05abc", wire.table([b"x"]) + b"toolong"])
+def test_broken_tables_are_protocol_errors(payload):
+    with pytest.raises(wire.ProtocolError):
+        wire.split_segments(payload, 1000)
+
+
+def test_announced_sizes_beyond_the_limit_take_no_memory():
+    with pytest.raises(wire.ProtocolError, match="limit"):
+        wire.LargeMessage(wire.CALL, 0, b"\x01" + (1 << 50).to_bytes(8, "little"), 1 << 30)
+
+
+def test_a_part_too_long_is_refused():
+    message = wire.LargeMessage(wire.CALL, 0, b"\x01" + (10).to_bytes(8, "little"), 1 << 30)
+    with pytest.raises(wire.ProtocolError):
+        message.add(b"x" * 11)
+
+
+def test_a_cut_stream_is_an_end():
+    reader = through_a_pipe([wire.frame(wire.CALL, 1, b"whole"), wire.frame(wire.CALL, 2, b"cut")[:-3]])
+    assert reader.read()[3] == b"whole"
+    assert reader.read() is None
+    os.close(reader.fd)
+
+
+def test_the_line_that_starts_the_far_end_agrees_with_the_constants():
+    assert 'b"\\0OUTRIDER\\0ready\\n"' in loader.LOADER
+    assert loader.READY == b"\0OUTRIDER\0ready\n"
+    assert "'" not in loader.LOADER, "a single quote costs every shell on the way an escape"
