@@ -11,6 +11,7 @@ from typing import ClassVar
 from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops.base import Diagnosis, Hop, Prompt
+from outrider.hops.options import Words
 from outrider.hops.wording import line_with, own_program_missing
 
 _MESSAGES: tuple[tuple[str, str, str], ...] = (
@@ -61,13 +62,14 @@ class Sudo(Hop):
     `login`: start it through the user's login shell (-i), with that user's profile and home folder.
     `password`: how to answer sudo's question, if it asks: a callable, `"env:NAME"` for a variable at the near end,
     or `"prompt"` to ask you. Never the password itself. Without it sudo fails at once instead of asking.
-    `program`: which sudo to run.
+    `extra`: more words for sudo. `program`: which sudo to run.
     """
 
     user: str | None = None
     group: str | None = None
     login: bool = False
     password: str | Callable[[], str] | None = None
+    extra: Words = ()
     program: str = "sudo"
 
     name: ClassVar[str] = "sudo"
@@ -95,7 +97,7 @@ class Sudo(Hop):
         argv = command.as_argv()
         if self.login and any(not word or "$" in word or "\n" in word for word in argv):
             argv = ("sh", "-c", _through_login(Command(argv).as_shell()))
-        return Command((self.program, *self._flags(), "--", *argv))
+        return Command((self.program, *self._flags(), *self.extra, "--", *argv))
 
     def _flags(self) -> Iterator[str]:
         if self.password is None:
