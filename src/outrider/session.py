@@ -324,6 +324,11 @@ class Session:
         """Send a signal or a window size to the running command `ident`."""
         self._send(wire.CONTROL, ident, [data.dumps(order)])
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminals of all commands that run here their new size."""
+        for ident in list(self._requests):
+            self.control(ident, {"size": [rows, columns]})
+
     def close(self) -> None:
         """End the far end with all that runs there; safe to call again, and from `atexit`."""
         with self._lock:
