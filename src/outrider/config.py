@@ -1,9 +1,9 @@
 """Configuration: named routes and defaults, from TOML files, each value with the file and line that it comes from.
 
     [routes]
-    login = "ssh:alice@login.example.edu"
-    grader = "login | sudo:grader | slurm(partition=short, time=5m)"
-    box = ["login", { hop = "docker", image = "pybox:1", memory = "2G" }]
+    front = "ssh:alice@login.example.edu"
+    grader = "front | sudo:grader | slurm(partition=short, time=5m)"
+    box = ["front", { hop = "docker", image = "pybox:1", memory = "2G" }]
 
     [defaults]
     timeout = 600
