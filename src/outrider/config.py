@@ -246,7 +246,7 @@ def _read(path: Path) -> dict[str, Origin]:
         raise ConfigError(
             f"not valid TOML: {error}",
             file=str(path),
-            line=int(line[1]) if line else None,
+            line=int(line[1]) if line else source.count("\n") + 1,
             hint="texts stand in quotes, tables on one line",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
