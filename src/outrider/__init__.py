@@ -14,8 +14,62 @@ from outrider.errors import (
     Unserializable,
     VersionMismatch,
 )
+from outrider.hops import (
+    apptainer,
+    cwd,
+    docker,
+    env,
+    flux,
+    local,
+    login,
+    podman,
+    relay,
+    singularity,
+    slurm,
+    ssh,
+    sudo,
+    tempdir,
+)
 from outrider.hops.base import Hop
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
 from outrider.route import Route
 from outrider.session import Session
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "apptainer",
+    "Cancelled",
+    "Command",
+    "CommandFailed",
+    "CompletedCall",
+    "CompletedCommand",
+    "ConfigError",
+    "cwd",
+    "docker",
+    "env",
+    "FarEnd",
+    "FarError",
+    "flux",
+    "Hop",
+    "local",
+    "login",
+    "Lost",
+    "Options",
+    "OutriderError",
+    "podman",
+    "Refused",
+    "relay",
+    "Route",
+    "RouteError",
+    "Session",
+    "singularity",
+    "slurm",
+    "ssh",
+    "sudo",
+    "tempdir",
+    "TimedOut",
+    "Unserializable",
+    "VersionMismatch",
+]

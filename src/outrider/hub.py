@@ -19,7 +19,12 @@ class Hub:
         os.set_blocking(self._changed_write, False)
         self._selector.register(self._changed_read, selectors.EVENT_READ, None)
         self._pid = os.getpid()
-        threading.Thread(target=self._run, name="outrider-hub", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="outrider-hub", daemon=True)
+        self._thread.start()
+
+    def is_current(self) -> bool:
+        """True in the hub's own thread, which must not wait for anything that the hub does."""
+        return threading.current_thread() is self._thread
 
     def watch(self, fd: int, ready: Callable[[], None], *, once: bool = False) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ class Opening:
         self.process = self._start()
         assert self.process.stdin and self.process.stdout and self.process.stderr
         self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer)
-        terminal = Foreground(self.process.pid)
+        # A prompt that is answered here may be asked here: then the terminal stays with this process.
+        terminal = nullcontext() if self.prompts else Foreground(self.process.pid)
         try:
             with terminal:
                 return self._greeting()

@@ -201,6 +201,8 @@ class Session:
     def _finish_call(self, request: Request, shown: LabelledOutput | None, subject: Any = None) -> CompletedCall:
         if shown is not None:
             shown.finish()
+        if isinstance(request.value, BaseException):
+            raise request.value
         kind, _, segments = request.value
         stdout, stderr = request.printed("stdout"), request.printed("stderr")
         if kind == wire.RAISED:
@@ -336,7 +338,7 @@ class Session:
                 return
             self._closed = True
         with suppress(OSError):
-            self._link.send(wire.BYE, 0, [b"bye"])
+            self._link.try_send(wire.BYE, 0, [b"bye"], 0.2)
         process = self._stream.process
         hub().forget(self._stream.reader.fd)
         with suppress(OSError):
@@ -500,7 +502,7 @@ class Session:
     def _lost(self) -> OutriderError:
         if self._closed:
             return Lost("the session is closed", hop=self.place, hint="open another with route.open()")
-        said = self._stream.stderr.text(settle=0.3)
+        said = self._stream.stderr.text(settle=0 if hub().is_current() else 0.3)
         with suppress(subprocess.TimeoutExpired):
             self._stream.process.wait(0.2)
         status = self._stream.process.poll()

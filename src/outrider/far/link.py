@@ -78,6 +78,15 @@ class Link:
         with self._writing:
             wire.write_all(self.write_fd, [wire.frame(kind, ident, payload, flags)])
 
+    def try_send(self, kind, ident, segments, timeout):
+        """Send one small message unless somebody else is stuck in writing for longer than `timeout` seconds."""
+        if self._writing.acquire(True, timeout):
+            try:
+                for buffers in wire.message_frames(kind, ident, segments):
+                    wire.write_all(self.write_fd, buffers)
+            finally:
+                self._writing.release()
+
     def wait(self, slot, timeout=None):
         """Return when `slot` is done, or after `timeout` seconds; tells which by returning `slot.done`."""
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -131,7 +140,7 @@ class Link:
             message = self._assemble(*got)
             if message is not None:
                 self.handle(*message)
-        except wire.ProtocolError as error:
+        except (wire.ProtocolError, ValueError, TypeError, KeyError, IndexError) as error:
             self.end("broken protocol: %s" % error)
 
     def next_message(self):

@@ -76,7 +76,6 @@ class Far:
             os.setpgid(0, 0)
         except OSError:  # it leads a session already
             pass
-        processes.become_subreaper()
         os.environ.update(hello["env"])
         os.environ[processes.SESSION_MARK] = self.mark
         try:
@@ -189,6 +188,8 @@ class Far:
     def _stand_in(self):
         """Reads the stream while the main thread is busy with a call that takes its time."""
         last = -1
+        time.sleep(10 * TICK)  # ctypes takes milliseconds to import: not before the first answer
+        processes.become_subreaper()
         while True:
             time.sleep(TICK if self.main_ident is not None else 4 * TICK)
             serial = self.serial
