@@ -1,0 +1,83 @@
+"""The command line: one file a verb. A verb parses its words, calls the library and prints; no logic.
+
+Verbs are imported when they are asked for, and each imports of the library what it uses when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+VERBS = (
+    "run",
+    "call",
+    "map",
+    "shell",
+    "debug",
+    "cp",
+    "check",
+    "explain",
+    "config",
+    "relay",
+    "demo",
+    "completion",
+)
+
+
+class Verbs(click.Group):
+    """Finds a verb in the module of its name, once it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").verb
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from outrider.hops.registry import nearest
+
+            hint = nearest(args[0], list(VERBS)) or f"the verbs are {', '.join(VERBS)}"
+            raise click.UsageError(f"there is no verb {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata
+
+    try:
+        click.echo(f"outrider {metadata.version('outrider')}")
+    except metadata.PackageNotFoundError:
+        click.echo("outrider (not installed: run from its sources)")
+    ctx.exit()
+
+
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog="A
+    ROUTE is hops joined with |, such as 'ssh:alice@login | sudo:grader | docker:pybox:1', or the "
+    "name of a configured one. `outrider check ROUTE` is the first thing to run when something does not work.", )
+    @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
+    help="Show the version and leave.") def outrider() -> None:
+    """Run commands and Python functions through any stack of hops: ssh, sudo, Slurm, containers and more.
+
+    Nothing needs to be installed at the far end but Python 3.8 or newer.
+    """
+
+
+def main() -> None:
+    """The program `outrider`."""
+    if sys.argv[1:2] == ["relay"] and len(sys.argv) == 3 and not sys.argv[2].startswith("-"):
+        # A relay stands between two programs that wait for each other: it takes the short way.
+        from outrider.cli.relay import become_route
+
+        become_route(sys.argv[2])
+    outrider(prog_name="outrider")

@@ -1,0 +1,67 @@
+"""`outrider call`: a Python function at the end of a route."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outrider.cli import common
+
+if TYPE_CHECKING:
+    from outrider.results import CompletedCall
+
+
+@common.verb()
+@click.option("--kw", multiple=True, metavar="NAME=VALUE", help="A keyword argument; may be repeated.")
+@click.option("--text", is_flag=True, help="Take an argument that is not JSON as a plain text.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help="End it after so many seconds.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable for it; may be repeated.")
+@click.option("--cwd", metavar="FOLDER", help="The folder there to run in.")
+@click.option("--json", "json_", is_flag=True, help="Report value, output, duration and place as JSON.")
+@click.argument("route", type=common.ROUTE)
+@click.argument("function", metavar="MODULE:FUNCTION")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def verb(
+    route: str,
+    function: str,
+    args: tuple[str, ...],
+    kw: tuple[str, ...],
+    text: bool,
+    timeout: float | None,
+    env: tuple[str, ...],
+    cwd: str | None,
+    json_: bool,
+) -> None:
+    """Call MODULE:FUNCTION with ARGS at the end of ROUTE, and print what it returns.
+
+    ARGS are JSON values: 3, '"text"', '[1, 2]', null. The value is printed as JSON, or as Python writes it
+    where JSON cannot hold it. What the function prints goes to stderr, labelled with the host. The module is
+    looked for here, the current folder included, and travels along.
+    """
+    called = common.function(function)
+    values = [common.value_of(item, text) for item in args]
+    keywords = {name: common.value_of(item, text) for name, item in common.pairs(kw, "--kw").items()}
+    settings = {"timeout": timeout, "cwd": cwd, "env": common.pairs(env, "--env") or None}
+    with common.open_for_calls(common.route_of(route, **settings)) as far:
+        try:
+            done = far.call_detailed(called, *values, **keywords)
+        except Exception as error:
+            if common.raised_there(error):
+                common.call_failed(error)
+            raise
+    common.print_json(_report(done) if json_ else done.value)
+
+
+def _report(done: CompletedCall) -> dict[str, Any]:
+    return {
+        "value": common.jsonable(done.value),
+        "stdout": done.stdout.decode(errors="replace"),
+        "stderr": done.stderr.decode(errors="replace"),
+        "duration": done.duration,
+        "host": done.far.host,
+        "user": done.far.user,
+        "pid": done.far.pid,
+        "python": ".".join(map(str, done.far.python)),
+    }

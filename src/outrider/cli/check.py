@@ -1,0 +1,70 @@
+"""`outrider check`: how far a route gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from outrider.cli import common
+
+if TYPE_CHECKING:
+    from outrider.checking import HopReport
+
+
+@common.verb()
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help="How long one hop may take to be passed.")
+@click.option("--json", "json_", is_flag=True, help="One JSON object a hop, as it is known.")
+@click.argument("route", type=common.ROUTE)
+def verb(route: str, timeout: float | None, json_: bool) -> None:
+    """Walk ROUTE hop by hop, and show what is found after each: user, host, Python, latency, what is missing.
+
+    Stops at the first hop that cannot be passed, says why and what to do, and leaves with 1. A scheduler hop
+    gets a short job for itself and for each hop behind it.
+    """
+    from outrider.checking import check
+
+    found = common.route_of(route, open_timeout=timeout)
+    reached = False
+    for report in check(found):
+        reached = report.reached
+        if json_:
+            common.print_json(dataclasses.asdict(report))
+        else:
+            show(report)
+        sys.stdout.flush()
+    raise SystemExit(0 if reached else 1)
+
+
+def show(report: HopReport) -> None:
+    """One hop, for the eye."""
+    mark = common.styled("✓", fg="green") if report.reached else common.styled("✗", fg="red")
+    hop = common.styled(report.hop, bold=True)
+    if not report.reached:
+        click.echo(f"{mark} {report.number} {hop}  not reached, after {report.opened_in:.2f} s")
+        if report.blamed:
+            click.echo(f"    at: {report.blamed}")
+        for line in report.error.splitlines():
+            click.echo(f"    {line}")
+    else:
+        latency = 1000 * (report.latency or 0)
+        click.echo(
+            f"{mark} {report.number} {hop}  {report.user}@{report.host}, Python {report.python}, "
+            f"opened in {report.opened_in:.2f} s, latency {latency:.1f} ms"
+        )
+        if report.missing:
+            click.echo(f"    missing there: {', '.join(report.missing)}")
+        if report.noise:
+            click.echo(f"    prints at login: {_shortened(report.noise)}")
+    if report.hint:
+        click.echo(f"    {common.styled('hint:', fg='yellow')} {report.hint}")
+
+
+def _shortened(noise: str) -> str:
+    from outrider.request import printable
+
+    first = printable(noise.splitlines()[0])
+    return first if len(first) <= 70 else first[:69] + "…"

@@ -1,0 +1,245 @@
+"""What the verbs share: routes as arguments, errors as exit codes, Ctrl-C, and how things are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from outrider.route import Route
+    from outrider.session import Session
+
+INTERRUPTED = 130
+OURS = 125
+OUTPUT_GONE = 128 + signal.SIGPIPE
+
+
+class OutputGone(BaseException):
+    """Nobody reads our output any more. Not an Exception, so that it ends the wait for what still prints."""
+
+
+class RouteType(click.ParamType[str]):
+    """A route's text or name; completes the names that are configured."""
+
+    name = "route"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from outrider.config import Config
+        from outrider.errors import OutriderError
+        from outrider.hops import registry
+
+        try:
+            names = Config.load().route_names()
+        except OutriderError:  # a broken configuration is told when something is run, not while typing
+            names = []
+        known = dict.fromkeys(names, "configured route")
+        known.update((name, "hop") for name in registry.names() if incomplete)
+        fitting = sorted(name for name in known if name.startswith(incomplete))
+        return [CompletionItem(name, help=known[name]) for name in fitting]
+
+
+ROUTE = RouteType()
+
+
+class Verb(click.Command):
+    """A verb whose errors become exit codes and plain words, and whose Ctrl-C cancels."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with errors_told(), Interrupts():
+            return super().invoke(ctx)
+
+
+def verb(*args: Any, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Decorates a function as the verb of its module."""
+    return click.command(*args, cls=Verb, **settings)
+
+
+# --- Ctrl-C and errors --------------------------------------------------------------------------------------
+
+
+class Interrupts:
+    """The first Ctrl-C cancels what runs and says so; the second leaves at once.
+
+    Leaving at once closes the stream, on which the far end ends all that still runs there.
+    """
+
+    place = ""
+
+    def __enter__(self) -> None:
+        self.pressed = 0
+        # Ignored already: we run behind a shell's & or under nohup, and stay that way.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._pressed)
+
+    def __exit__(self, *_: object) -> None:
+        if signal.getsignal(signal.SIGINT) == self._pressed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _pressed(self, *_: object) -> None:
+        self.pressed += 1
+        if self.pressed > 1:
+            os._exit(INTERRUPTED)
+        where = f" at {Interrupts.place}" if Interrupts.place else ""
+        os.write(2, f"\noutrider: cancelling{where} … press again to leave at once\n".encode())
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Every error as its text on stderr and its exit code; a traceback only if OUTRIDER_DEBUG=1."""
+    from outrider.errors import OutriderError
+
+    try:
+        yield
+        sys.stdout.flush()
+    except (click.ClickException, click.exceptions.Exit, SystemExit):
+        raise
+    except (OutputGone, BrokenPipeError):
+        _drop_stdout()
+        raise SystemExit(OUTPUT_GONE) from None
+    except KeyboardInterrupt as error:
+        fail(error, "\n".join(getattr(error, "__notes__", [])), INTERRUPTED)
+    except OutriderError as error:
+        fail(error, str(error), INTERRUPTED if _was_interrupted(error) else error.exit_code)
+    except BaseException as error:
+        told = f"{type(error).__name__}: {error}"
+        fail(error, f"{told}\nhint: this is a fault of Outrider's own; OUTRIDER_DEBUG=1 shows where", OURS)
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Ctrl-C while a route opens goes to the hops' programs, which hold the terminal then, and not to us."""
+    return getattr(error, "returncode", None) in (-signal.SIGINT, INTERRUPTED)
+
+
+def fail(error: BaseException, message: str, code: int) -> NoReturn:
+    """Tell an error and leave with `code`."""
+    if os.environ.get("OUTRIDER_DEBUG") == "1":
+        traceback.print_exception(error)
+    if message:
+        say(f"outrider: {message}")
+    raise SystemExit(code) from None
+
+
+def call_failed(error: Exception) -> NoReturn:
+    """Tell what the called function raised, as its far traceback, and leave with 1, as Python does."""
+    from outrider.errors import FarError
+
+    notes = getattr(error, "__notes__", [])
+    own = str(error) if isinstance(error, FarError) else f"{type(error).__name__}: {error}"
+    fail(error, "\n".join(["the function raised " + own, *notes]), 1)
+
+
+def raised_there(error: BaseException) -> bool:
+    """True for what the called function itself raised, as opposed to what went wrong on the way."""
+    from outrider.errors import FarError
+
+    notes = getattr(error, "__notes__", [])
+    return isinstance(error, FarError) or any(note.startswith("raised at the far end") for note in notes)
+
+
+def _drop_stdout() -> None:
+    """Whatever is still buffered goes nowhere, so that Python does not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+# --- printing -----------------------------------------------------------------------------------------------
+
+
+def colours(stream: Any) -> bool:
+    """Colours only on a terminal, and never with NO_COLOR."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
+
+
+def styled(text: str, stream: Any = None, **style: Any) -> str:
+    return click.style(text, **style) if colours(stream or sys.stdout) else text
+
+
+def say(message: str) -> None:
+    """A message for the person, on stderr."""
+    click.echo(message, err=True, color=None if colours(sys.stderr) else False)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON; what JSON cannot hold is shown as Python writes it."""
+    click.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    shown = jsonable(value)
+    return shown if shown is not value and isinstance(shown, str) else json.dumps(value, ensure_ascii=False)
+
+
+def jsonable(value: Any) -> Any:
+    """`value`, or as Python writes it where JSON cannot hold it."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+    return value
+
+
+# --- arguments ----------------------------------------------------------------------------------------------
+
+
+def value_of(text: str, as_text: bool) -> Any:
+    """An argument as JSON, or as it is where `--text` allows that."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        if as_text:
+            return text
+        raise click.UsageError(
+            f"{text!r} is not JSON: write '{json.dumps(text)}' for a text, or add --text"
+        ) from None
+
+
+def pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
+    """NAME=VALUE words as a mapping."""
+    found = {}
+    for item in items:
+        name, sign, value = item.partition("=")
+        if not sign or not name:
+            raise click.UsageError(f"{option} takes NAME=VALUE, not {item!r}")
+        found[name] = value
+    return found
+
+
+def function(text: str) -> Callable[..., Any]:
+    """`module:function` as the function; a wrong name is a usage error."""
+    from outrider import calls
+    from outrider.errors import Unserializable
+
+    try:
+        return calls.function_of(text)
+    except Unserializable as error:
+        raise click.UsageError(str(error)) from None
+
+
+# --- routes and sessions ------------------------------------------------------------------------------------
+
+
+def route_of(text: str, **options: Any) -> Route:
+    """The route that the user named, with those of the options that were given."""
+    from outrider.route import Route
+
+    route = Route.named(text)
+    Interrupts.place = route.label()
+    return route.options(**{name: value for name, value in options.items() if value is not None})
+
+
+@contextmanager
+def open_for_calls(route: Route) -> Iterator[Session]:
+    """A session whose functions' output goes to stderr, labelled, so that stdout holds results alone."""
+    with redirect_stdout(sys.stderr), route.open() as far:
+        yield far
