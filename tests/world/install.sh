@@ -6,8 +6,8 @@ set -u -o pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${OUTRIDER_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/outrider-tests}
-# Raise it when the recipe of a root folder changes, so that old caches are not taken for new ones.
-recipe=1
+# Raise the number in that file when the recipe of a root folder changes: old caches are then not taken for new ones.
+recipe=$(cat "$here/recipe.txt")
 
 say() { printf 'world: %s\n' "$*"; }
 
@@ -90,7 +90,7 @@ image() { # NAME: the root folder as a tar that docker and podman import
 
 users() { # accounts the servers log in to; without a usable password, but not locked: sshd refuses locked ones
     local name
-    for name in outrider-a outrider-b outrider-p outrider-n; do
+    for name in outrider-a outrider-b outrider-c outrider-n outrider-p; do
         id "$name" >/dev/null 2>&1 || { useradd -m -s /bin/bash "$name" && usermod -p '*' "$name"; } || say "MISSING: user $name"
     done
     ! getent group docker >/dev/null || usermod -aG docker outrider-b
