@@ -47,7 +47,7 @@ for name in ("ctypes", "ssl", "sqlite3"):
 
 @dataclass(frozen=True)
 class HopReport:
-    """What was found after one hop. `latency` and `opened_in` are seconds; `error` and `hint` only if not reached.
+    """What was found after one hop. Times are in seconds; `error` and `blamed` only if it is not reached.
 
     `blamed`: the hop at fault as the error names it. `missing`: modules of Python's own that are not there.
     `noise`: what logins printed before the far end could greet.
@@ -70,7 +70,7 @@ class HopReport:
 
 
 def check(route: Route) -> Iterator[HopReport]:
-    """A report for each hop in order, each as soon as it is known; the first hop that is not reached is the last.
+    """A report for each hop in order, as soon as it is known; the first one not reached is the last.
 
     Every step opens a far end of its own: a scheduler hop so gets a short job for itself and for each hop
     behind it.

@@ -62,11 +62,20 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 @click.group(
-    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog="A
-    ROUTE is hops joined with |, such as 'ssh:alice@login | sudo:grader | docker:pybox:1', or the "
-    "name of a configured one. `outrider check ROUTE` is the first thing to run when something does not work.", )
-    @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
-    help="Show the version and leave.") def outrider() -> None:
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="A ROUTE is hops joined with |, such as 'ssh:alice@login | sudo:grader | docker:pybox:1', or the "
+    "name of a configured one. `outrider check ROUTE` is the first thing to run when something fails.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and leave.",
+)
+def outrider() -> None:
     """Run commands and Python functions through any stack of hops: ssh, sudo, Slurm, containers and more.
 
     Nothing needs to be installed at the far end but Python 3.8 or newer.

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 @common.verb()
 @click.option("--kw", multiple=True, metavar="NAME=VALUE", help="A keyword argument; may be repeated.")
 @click.option("--text", is_flag=True, help="Take an argument that is not JSON as a plain text.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-              help="End it after so many seconds.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="End it after so many seconds.",
+)
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable for it; may be repeated.")
 @click.option("--cwd", metavar="FOLDER", help="The folder there to run in.")
 @click.option("--json", "json_", is_flag=True, help="Report value, output, duration and place as JSON.")

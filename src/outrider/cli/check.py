@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 
 @common.verb()
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-              help="How long one hop may take to be passed.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="How long one hop may take to be passed.",
+)
 @click.option("--json", "json_", is_flag=True, help="One JSON object a hop, as it is known.")
 @click.argument("route", type=common.ROUTE)
 def verb(route: str, timeout: float | None, json_: bool) -> None:

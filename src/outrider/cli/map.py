@@ -11,11 +11,21 @@ from outrider.cli import common
 
 
 @common.verb()
-@click.option("--at-once", type=click.IntRange(1), default=8, show_default=True, metavar="N",
-              help="How many calls may be under way together.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="How many calls may be under way together.",
+)
 @click.option("--text", is_flag=True, help="Take an item that is not JSON as a plain text.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-              help="End a call after so many seconds.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="End a call after so many seconds.",
+)
 @click.argument("route", type=common.ROUTE)
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("items", nargs=-1, type=click.UNPROCESSED)

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 @common.verb()
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal: yours, where you have one.")
 @click.option("-n", "--no-input", is_flag=True, help="Give it nothing on stdin.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-              help="End it after so many seconds.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="End it after so many seconds.",
+)
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable for it; may be repeated.")
 @click.option("--cwd", metavar="FOLDER", help="The folder there to run in.")
 @click.option("--raw", is_flag=True, help="On a terminal, let its control sequences (colours) through.")
