@@ -254,6 +254,8 @@ class Opening:
             status: int | None = self.process.wait(2)
         except subprocess.TimeoutExpired:
             status = None
+        if status in (-signal.SIGINT, 128 + signal.SIGINT):  # the hops' programs hold the terminal while they open
+            return Cancelled("interrupted while it opened", hop=self.place)
         said = self.stderr.text(settle=0.5)
         found = self.chain.diagnose(said + "\n" + noise.decode(errors="replace"), status)
         if found is None:
