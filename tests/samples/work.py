@@ -28,7 +28,7 @@ def where():
         "uid": os.getuid(),
         "folder": os.getcwd(),
         "job": os.environ.get("SLURM_JOB_ID"),
-        "container": os.path.exists("/.dockerenv"),
+        "host": os.uname().nodename,
     }
 
 

@@ -108,7 +108,7 @@ def assert_arrived(place, chain):
         assert place["job"]
     if name == "tempdir":
         assert not os.path.exists(place["folder"])
-    assert place["container"] is (name == "docker")
+    assert (place["host"] != os.uname().nodename) is (name == "docker")
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -184,7 +184,7 @@ def test_the_hosts_configuration_decides(sshd, sudo_rules, docker, system_outrid
     their_routes('[routes]\ngrading = "sudo:outrider-b"\n')
     assert call_invoke_fail(route)["uid"] == pwd.getpwnam("outrider-b").pw_uid
     their_routes(f'[routes]\ngrading = "sudo:outrider-b | docker:{docker.image}"\n')
-    assert call_invoke_fail(route)["container"]
+    assert call_invoke_fail(route)["host"] != os.uname().nodename
     census.assert_nothing_left()
 
 
@@ -193,7 +193,7 @@ def test_an_environment_variable_decides(sudo_rules, docker, system_outrider, mo
     monkeypatch.setenv("OUTRIDER_ROUTE_GRADING", "sudo:outrider-b")
     assert call_invoke_fail(route)["uid"] == pwd.getpwnam("outrider-b").pw_uid
     monkeypatch.setenv("OUTRIDER_ROUTE_GRADING", f"docker:{docker.image}")
-    assert call_invoke_fail(route)["container"]
+    assert call_invoke_fail(route)["host"] != os.uname().nodename
     census.assert_nothing_left()
 
 
@@ -203,7 +203,7 @@ def test_the_old_late_binding_reads_a_file_that_a_variable_names(docker, tmp_pat
     monkeypatch.setenv("DELEGATE_FUNCTION_CONFIG", str(file))
     monkeypatch.setenv("IMAGE", docker.image)
     delegate = old.SubprocessDelegate(old.LateBoundYAMLDelegate())
-    assert delegate.invoke(work.Place(), "where")["container"]
+    assert delegate.invoke(work.Place(), "where")["host"] != os.uname().nodename
     counter = work.Counter()
     assert delegate.invoke(counter, "add", 5) == counter.value == 5
     with pytest.raises(old.DelegateFunctionException, match="no such luck"):
