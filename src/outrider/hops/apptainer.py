@@ -11,6 +11,7 @@ from typing import ClassVar
 from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops.base import Diagnosis, Hop
+from outrider.hops.octal import utf8_only
 from outrider.hops.options import Pairs, Words
 from outrider.hops.wording import line_with, own_program_missing
 
@@ -94,7 +95,7 @@ class Apptainer(Hop):
             if self.pwd is None
             else posixpath.join(self.pwd, command.cwd or "").rstrip("/") or "/"
         )
-        inner = Command(command.argv, {**dict(self.env), **command.env}, folder)
+        inner = utf8_only(Command(command.argv, {**dict(self.env), **command.env}, folder))
         return Command(
             (self.program, "exec", *self._flags(), *self.extra, "--", self.image, *inner.as_argv())
         )

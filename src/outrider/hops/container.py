@@ -11,6 +11,7 @@ from typing import ClassVar
 from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops.base import Diagnosis, Hop
+from outrider.hops.octal import utf8_only
 from outrider.hops.options import Pairs, Words
 from outrider.hops.sizes import size
 from outrider.hops.wording import line_with, own_program_missing
@@ -101,40 +102,28 @@ class Container(Hop):
         return replace(self, terminal=True)
 
     def wrap(self, command: Command) -> Command:
-        folder = command.cwd
-        if folder is not None and not posixpath.isabs(folder):
-            if self.workdir is None:  # relative to a folder that only the image knows
-                folder, command = None, Command(Command(command.argv, cwd=folder).as_argv(), command.env)
-            else:
-                folder = posixpath.join(self.workdir, folder)
-        folder = folder if folder is not None else self.workdir
-        shared = [
-            *self._shared(folder),
-            *(f"--env={name}={value}" for name, value in {**dict(self.env), **command.env}.items()),
-        ]
+        command = self._with_folder(utf8_only(Command(command.argv, {**dict(self.env), **command.env}, command.cwd)))
+        flags = [*self._shared(command.cwd), *(f"--env={name}={value}" for name, value in command.env.items())]
         if self.container is not None:
-            return Command(
-                (
-                    self.program,
-                    *self._global(),
-                    "exec",
-                    *shared,
-                    *self.extra,
-                    "--",
-                    self.container,
-                    *command.argv,
-                )
-            )
-        flags = ["--rm", "--log-driver=none", *shared, *self._run_flags()]
-        program, *words = command.argv
-        if self.entrypoint is not None or self.keep_entrypoint:
-            words = [program, *words]
-            flags += [] if self.entrypoint is None else [f"--entrypoint={self.entrypoint}"]
+            words: tuple[str, ...] = ("exec", *flags, *self.extra, "--", self.container, *command.argv)
         else:
-            flags.append(f"--entrypoint={program}")
-        return Command(
-            (self.program, *self._global(), "run", *flags, *self.extra, "--", str(self.image), *words)
-        )
+            entry, rest = self._entry(command.argv)
+            words = ("run", "--rm", "--log-driver=none", *flags, *self._run_flags(), *entry, *self.extra, "--")
+            words += (str(self.image), *rest)
+        return Command((self.program, *self._global(), *words))
+
+    def _with_folder(self, command: Command) -> Command:
+        """The command in an absolute folder, as engines want it, or none."""
+        folder = self.workdir if command.cwd is None else posixpath.join(self.workdir or "", command.cwd)
+        if folder is None or posixpath.isabs(folder):
+            return Command(command.argv, command.env, folder)
+        return Command(Command(command.argv, cwd=folder).as_argv(), command.env)  # from where the image starts
+
+    def _entry(self, argv: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What sets the entry point, and the words that follow the image."""
+        if self.entrypoint is not None:
+            return (f"--entrypoint={self.entrypoint}",), argv
+        return ((), argv) if self.keep_entrypoint else ((f"--entrypoint={argv[0]}",), argv[1:])
 
     def _global(self) -> Iterator[str]:
         """Words before `run` and `exec`."""

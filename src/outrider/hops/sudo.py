@@ -11,6 +11,7 @@ from typing import ClassVar
 from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops.base import Diagnosis, Hop, Prompt
+from outrider.hops.octal import spelled
 from outrider.hops.options import Words
 from outrider.hops.wording import line_with, own_program_missing
 
@@ -96,7 +97,8 @@ class Sudo(Hop):
     def wrap(self, command: Command) -> Command:
         argv = command.as_argv()
         if self.login and any(not word or "$" in word or "\n" in word for word in argv):
-            argv = ("sh", "-c", _through_login(Command(argv).as_shell()))
+            # sudo -i puts backslashes before much, not before $, loses newlines and drops empty words.
+            argv = ("sh", "-c", spelled(Command(argv).as_shell()))
         return Command((self.program, *self._flags(), *self.extra, "--", *argv))
 
     def _flags(self) -> Iterator[str]:
@@ -140,15 +142,3 @@ class Sudo(Hop):
             if line and ("sudo" in line.lower() or "try again" in line or "permitted" in line):
                 return Diagnosis(f"{message}: {line}", hint)
         return own_program_missing(stderr, self.program, "install sudo there, or leave this hop out")
-
-
-def _through_login(line: str) -> str:
-    """`line` for `sh -c` under `sudo -i`, which escapes all but letters, digits, `_`, `-` and `$` with backslashes.
-
-    So `$` would be expanded, a newline lost and an empty word dropped on the way: all but harmless characters travel as octal.
-    """
-    harmless = re.compile(rb"[A-Za-z0-9 ./=_-]")
-    octal = "".join(
-        chr(byte) if harmless.fullmatch(bytes((byte,))) else f"\\\\{byte:03o}" for byte in os.fsencode(line)
-    )
-    return f"eval \"`printf '{octal}'`\""
