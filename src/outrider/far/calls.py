@@ -7,7 +7,6 @@ import struct
 import sys
 import threading
 import time
-import traceback
 
 from . import data, wire
 from .modules import MAIN
@@ -97,6 +96,8 @@ def pack_state(value, subject):
 
 def describe(error, as_data, duration):
     """Segments of a RAISED answer: what can be shown anywhere, then the exception itself where it can travel."""
+    import traceback  # takes milliseconds to import, and most calls do not raise
+
     frames = traceback.TracebackException(type(error), error, error.__traceback__, capture_locals=False)
     mine = os.path.dirname("<outrider>/x")
     kept = [frame for frame in frames.stack if not frame.filename.startswith(mine)]

@@ -4,6 +4,7 @@ The line is a constant, so that a sudoers rule or a relay can allow exactly it. 
 Python 2, which has to be told apart from a working far end by its answer, not by a syntax error.
 """
 
+import functools
 import marshal
 import os
 import zlib
@@ -40,6 +41,7 @@ exec(compile(s["start"],"<outrider>/start.py","exec"),{"sources":s})
 FAR_MODULES = ("start", "wire", "data", "link", "main", "calls", "commands", "capture", "processes", "modules", "files")
 
 
+@functools.lru_cache(maxsize=None)
 def packed_program() -> bytes:
     """The far end as it goes over the wire: eight digits of size, then the sources. At most 20 KB."""
     here = os.path.dirname(os.path.abspath(__file__))

@@ -9,7 +9,6 @@ import time
 from collections import deque
 
 from . import calls, capture, data, link, processes, wire
-from .commands import Commands
 from .modules import NearModules
 
 TICK = 0.005
@@ -128,6 +127,8 @@ class Far:
     @property
     def commands(self):
         if self._commands is None:
+            from .commands import Commands  # subprocess takes milliseconds to import, and many sessions only call
+
             self._commands = Commands(self.link, self.pump, self.guardian, self.mark)
         return self._commands
 
