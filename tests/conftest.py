@@ -21,7 +21,17 @@ def _become_a_stranger() -> None:
     )
     os.environ["TEST_WORLD_HOME"] = home  # for pip, which needs the person's settings to reach an index
     kept = ("OUTRIDER_TEST_CACHE",)
-    dropped = ("SSH_", "OUTRIDER_", "XDG_", "SLURM_", "SBATCH_", "DOCKER_", "APPTAINER", "SINGULARITY", "CONTAINER")
+    dropped = (
+        "SSH_",
+        "OUTRIDER_",
+        "XDG_",
+        "SLURM_",
+        "SBATCH_",
+        "DOCKER_",
+        "APPTAINER",
+        "SINGULARITY",
+        "CONTAINER",
+    )
     for name in list(os.environ):
         if name.startswith(dropped) and name not in kept:
             del os.environ[name]
@@ -64,6 +74,9 @@ def _nothing_left_in_this_process(request: pytest.FixtureRequest) -> Iterator[No
 
 def _words(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") or "(a zombie)"
+        return (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            or "(a zombie)"
+        )
     except OSError:
         return "(gone)"

@@ -1,1 +1,1 @@
-"""The test world: the real servers and engines on loopback. README.md in this folder tells what each fixture gives."""
+"""The test world: the real servers and engines on loopback. README.md here tells what each fixture gives."""

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.world.machine import RECIPE, Machine, cache, must_run, program, root_folder, run, unavailable
+from tests.world.machine import (
+    PREFIX,
+    RECIPE,
+    Machine,
+    cache,
+    must_run,
+    program,
+    root_folder,
+    run,
+    unavailable,
+)
 from tests.world.ssh import has_user
 
-# A plain chroot will not do: apptainer makes user and mount namespaces of its own, and the kernel refuses that to
-# a process whose root is not the root of its mount namespace.
+# A plain chroot will not do: apptainer makes user and mount namespaces of its own, and the kernel refuses
+# that to a process whose root is not the root of its mount namespace.
 ENTER = """\
 #!/bin/sh
-# Runs PROGRAM with the arguments as outrider-a in a root folder of its own.
+# Runs a program with the arguments in a root folder of its own.
 [ "$(id -u)" = 0 ] || exec sudo -n "$0" "$@"
 exec unshare --mount --propagation private /bin/sh -euc '
 root=$1; shift
@@ -30,14 +42,18 @@ umount -l .
 cd "$here" 2>/dev/null || cd /
 unset ENV BASH_ENV SUDO_UID SUDO_GID SUDO_USER SUDO_COMMAND
 export HOME=/home/outrider-a USER=outrider-a LOGNAME=outrider-a PATH=/usr/local/bin:/usr/bin:/bin
-exec setpriv --reuid outrider-a --regid outrider-a --init-groups PROGRAM "$@"
+exec PROGRAM "$@"
 ' enter "ROOT" "$@"
 """
+
+
+AS_USER = "setpriv --reuid outrider-a --regid outrider-a --init-groups "
 
 
 @dataclass(frozen=True)
 class ApptainerWorld:
     program: str
+    builder: str = field(repr=False)
     image: str = f"/images/pybox-{RECIPE}"
     slim: str = f"/images/pyslim-{RECIPE}"
     bare: str = f"/images/nopython-{RECIPE}"
@@ -46,20 +62,18 @@ class ApptainerWorld:
     @property
     def sif(self) -> str:
         """The slim image as one file. Made when first asked for, as it takes a while."""
-        name = f"pyslim-{RECIPE}.sif"
-        kept = sifs() / name
+        kept = sifs() / f"pyslim-{RECIPE}.sif"
         if not kept.exists():
-            made = Path(f"/tmp/outrider-world-sif-{name}")
-            try:
-                done = run([self.program, "build", "--force", made, self.slim], timeout=300)
+            with tempfile.TemporaryDirectory(prefix=PREFIX + "sif-") as folder:
+                made = Path(folder) / kept.name
+                # As root, which alone may copy every file of the image.
+                done = run([self.builder, "build", made, self.slim], timeout=300)
                 if done.returncode != 0:
                     unavailable(f"apptainer makes no SIF file here: {done.stderr[-500:]}")
-                shutil.move(made, kept.with_suffix(".part"))
-                kept.with_suffix(".part").chmod(0o644)
-                kept.with_suffix(".part").rename(kept)
-            finally:
-                made.unlink(missing_ok=True)
-        return f"/sifs/{name}"
+                part = shutil.move(made, kept.with_suffix(f".{os.getpid()}"))
+                part.chmod(0o644)
+                part.rename(kept)
+        return f"/sifs/{kept.name}"
 
 
 def sifs() -> Path:
@@ -77,14 +91,19 @@ def launcher(machine: Machine, name: str, inner: str) -> str:
     for folder in ("images", "sifs", "home"):
         (root / folder).mkdir(exist_ok=True)
     path = machine.make_folder("bin") / name
-    text = ENTER.replace("PROGRAM", inner).replace("ROOTS", str(cache() / "roots")).replace("SIFS", str(sifs()))
-    path.write_text(text.replace("ROOT", str(root)))
+    text = ENTER
+    for word, value in (("PROGRAM", inner), ("ROOTS", cache() / "roots"), ("SIFS", sifs()), ("ROOT", root)):
+        text = text.replace(word, str(value))
+    path.write_text(text)
     path.chmod(0o755)
     return str(path)
 
 
 def start_apptainer(machine: Machine) -> Iterator[ApptainerWorld]:
-    world = ApptainerWorld(launcher(machine, "apptainer", "apptainer"))
+    world = ApptainerWorld(
+        program=launcher(machine, "apptainer", AS_USER + "apptainer"),
+        builder=launcher(machine, "apptainer-as-root", "apptainer"),
+    )
     root_folder("pybox")
     must_run([world.program, "--version"])
     done = run([world.program, "exec", world.image, "true"])
@@ -94,6 +113,6 @@ def start_apptainer(machine: Machine) -> Iterator[ApptainerWorld]:
 
 
 def newer_python(machine: Machine) -> str:
-    path = launcher(machine, "newer-python3", "python3")
+    path = launcher(machine, "newer-python3", AS_USER + "python3")
     must_run([path, "-c", "pass"])
     return path

@@ -1,8 +1,10 @@
 """What a test left behind: processes, temp folders, containers, Slurm jobs.
 
-Other things happen on a machine meanwhile, and another test run may be one of them. So a new process counts when it carries
-this run's mark in its environment, when it is a descendant of this process or of one of its servers, or when it belongs to a
-test user or sits in a container and carries no other run's mark.
+Other things happen on a machine meanwhile, and another test run may be one of them. So a new process counts
+when it carries this run's mark in its environment, when it descends from this process or from one of its
+servers, or when it belongs to a test user or sits in a container and nothing says that another run owns it.
+While another run is under way, containers and root's temp folders are not counted: nobody can tell whose
+they are.
 """
 
 from __future__ import annotations
@@ -15,7 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.world.machine import PREFIX, USERS, Machine, all_pids, descendants, mark_of, start_time, wait_for
+from tests.world.machine import (
+    PREFIX,
+    USERS,
+    Machine,
+    all_pids,
+    descendants,
+    mark_of,
+    other_runs,
+    start_time,
+    wait_for,
+)
 
 TEMP_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", *(f"/home/{user}" for user in USERS))
 TEMP_NAMES = ("outrider", ".outrider", "tmp")
@@ -52,30 +64,32 @@ class Census:
 
     def left(self) -> list[str]:
         """What is there now and was not before, as lines to read."""
-        found = [f"process {pid} of {owner}: {words}" for pid, owner, words in self.left_processes()]
-        found += [f"folder {path}" for path in sorted(temp_folders() - self.stock.folders) if not has_socket(path)]
-        return found + sorted(self.list_others() - self.stock.others)
+        foreign = other_runs()
+        found = [f"process {pid} of {owner}: {words}" for pid, owner, words in self.left_processes(foreign)]
+        folders = (path for path in sorted(temp_folders() - self.stock.folders) if not has_socket(path))
+        found += [f"folder {path}" for path in folders if not foreign or owner_of(path) in self.users]
+        others = sorted(self.list_others() - self.stock.others)
+        return found + [line for line in others if not foreign or "container" not in line]
 
-    def left_processes(self) -> list[tuple[int, str, str]]:
-        ours = set(descendants(os.getpid()))
-        for server in self.machine.server_pids():
-            ours.update(descendants(server))
-        ours -= self.machine.server_pids()
+    def left_processes(self, foreign: set[int]) -> list[tuple[int, str, str]]:
+        servers = self.machine.server_pids()
+        ours = {pid for server in (os.getpid(), *servers) for pid in descendants(server)}
         found = []
         for pid in all_pids():
             start = start_time(pid)
-            if start is None or (pid, start) in self.stock.processes or pid in self.machine.server_pids():
+            if start is None or (pid, start) in self.stock.processes or pid in servers or pid in foreign:
                 continue
             words = command_line(pid)
-            if words and self.counts(pid, ours) and not is_server_part(words):
+            if words and not is_server_part(words) and self.counts(pid, ours, alone=not foreign):
                 found.append((pid, owner_name(pid), words))
         return found
 
-    def counts(self, pid: int, ours: set[int]) -> bool:
+    def counts(self, pid: int, ours: set[int], alone: bool) -> bool:
         mark = mark_of(pid)
         if mark == self.machine.mark or pid in ours:
             return True
-        return mark is None and (owner(pid) in self.users or in_container(pid))
+        owned = owner_of(f"/proc/{pid}") in self.users or (alone and in_container(pid))
+        return mark is None and owned
 
     def assert_nothing_left(self, timeout: float = 5) -> None:
         """Wait until nothing new is left; fail with a list of it when that takes too long."""
@@ -100,7 +114,10 @@ def counts_as_temp(entry: os.DirEntry[str]) -> bool:
 def has_socket(path: str) -> bool:
     """The folder of ControlMaster sockets stays for the next connection, by design."""
     folder = Path(path)
-    return folder.is_dir() and any(item.is_socket() for item in folder.iterdir())
+    try:
+        return any(item.is_socket() for item in folder.iterdir())
+    except OSError:
+        return False
 
 
 def command_line(pid: int) -> str:
@@ -114,21 +131,23 @@ def command_line(pid: int) -> str:
 
 def is_server_part(words: str) -> bool:
     name = words.partition(" ")[0].rpartition("/")[2].rstrip(":")
-    return name in SERVER_PARTS or "[mux]" in words
+    # A shared ssh connection outlives the session on purpose: its master here, and sshd's process for it there.
+    return name in SERVER_PARTS or "[mux]" in words or words.startswith("sshd: ")
 
 
-def owner(pid: int) -> int:
+def owner_of(path: str) -> int:
     try:
-        return Path(f"/proc/{pid}").stat().st_uid
+        return Path(path).lstat().st_uid
     except OSError:
         return -1
 
 
 def owner_name(pid: int) -> str:
+    uid = owner_of(f"/proc/{pid}")
     try:
-        return pwd.getpwuid(owner(pid)).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(owner(pid))
+        return str(uid)
 
 
 def in_container(pid: int) -> bool:

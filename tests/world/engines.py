@@ -62,23 +62,15 @@ def start_docker(machine: Machine) -> Iterator[EngineWorld]:
 
 
 def begin_docker(client: str, known: dict[str, Any]) -> dict[str, Any]:
-    """The engine that runs already, ours or not; else a new one on the default socket, where everybody finds it."""
+    """The engine that runs already, ours or not; else a new one on the default socket, where all find it."""
     if run([client, "info"]).returncode == 0:
         return known or {"pid": None}
     dockerd = program("dockerd", "docker.io")
-    folder = SHARED / "docker"
     reasons = []
     for driver in ("overlay2", "vfs"):
-        log = folder / f"dockerd-{driver}.log"
-        environ = {name: value for name, value in os.environ.items() if name != MARK}
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [dockerd, "--data-root", cache() / "docker", "--exec-root", folder / "exec", "--group", "docker",
-                 "--pidfile", folder / "pid", "--storage-driver", driver, "--host", "unix:///var/run/docker.sock"],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environ, start_new_session=True,
-            )  # fmt: skip
-        up = wait_for(lambda: server.poll() is not None or run([client, "info"]).returncode == 0, 40)
-        if up and server.poll() is None:
+        log = SHARED / "docker" / f"dockerd-{driver}.log"
+        server = start_dockerd(dockerd, driver, log)
+        if comes_up(server, client):
             # It outlives this object: the last test run to use it ends it, and that may be another one.
             server.returncode = 0
             return {"pid": server.pid, "start": start_time(server.pid)}
@@ -86,6 +78,26 @@ def begin_docker(client: str, known: dict[str, Any]) -> dict[str, Any]:
         server.wait()
         reasons.append(log.read_text(errors="replace").strip().rpartition("\n")[2])
     unavailable(f"dockerd does not start here: {'; '.join(reasons)}")
+
+
+def start_dockerd(dockerd: str, driver: str, log: Path) -> subprocess.Popen[bytes]:
+    folder = log.parent
+    # Without the mark: it belongs to every test run on the machine.
+    environ = {name: value for name, value in os.environ.items() if name != MARK}
+    argv = [
+        *(dockerd, "--storage-driver", driver, "--host", "unix:///var/run/docker.sock", "--group", "docker"),
+        *("--data-root", cache() / "docker", "--exec-root", folder / "exec", "--pidfile", folder / "pid"),
+    ]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environ,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def comes_up(server: subprocess.Popen[bytes], client: str) -> bool:
+    wait_for(lambda: server.poll() is not None or run([client, "info"]).returncode == 0, 40)
+    return server.poll() is None and run([client, "info"]).returncode == 0
 
 
 def stop_docker(state: dict[str, Any]) -> None:
@@ -106,12 +118,12 @@ def remove_containers(world: EngineWorld, kept: set[str]) -> None:
 
 
 def import_images(client: str) -> None:
-    wanted = f"outrider.recipe={RECIPE}"
+    label = '{{index .Config.Labels "outrider.recipe"}}'
+    changes = ("-c", 'CMD ["/bin/sh"]', "-c", f"LABEL outrider.recipe={RECIPE}")
     for name in IMAGES:
-        shown = run([client, "image", "inspect", "-f", '{{index .Config.Labels "outrider.recipe"}}', f"{name}:1"])
+        shown = run([client, "image", "inspect", "-f", label, f"{name}:1"])
         if shown.returncode != 0 or shown.stdout.strip() != RECIPE:
-            tar = image_tar(name)
-            must_run([client, "import", "-c", 'CMD ["/bin/sh"]', "-c", f"LABEL {wanted}", tar, f"{name}:1"], timeout=300)
+            must_run([client, "import", *changes, image_tar(name), f"{name}:1"], timeout=300)
 
 
 def start_podman(machine: Machine) -> Iterator[EngineWorld]:
@@ -149,7 +161,7 @@ def as_list(value: str | list[str]) -> list[str]:
 
 
 def podman_options(client: str) -> dict[str, Any]:
-    """What `podman run` needs on this machine: nothing, or what hybrid cgroups and missing capabilities ask for."""
+    """What `podman run` needs here: nothing, or what hybrid cgroups and missing capabilities ask for."""
     reason = ""
     for options in ({}, {"runtime": "runc", "ulimit": ["nofile=1024:1024", "nproc=1024:1024"]}):
         if "runtime" in options and not find_program("runc"):

@@ -85,7 +85,9 @@ def python2() -> str:
 def find_python(version: str) -> str:
     """From PATH, or one that a Python version manager keeps in a home folder."""
     homes = [Path("/root"), *Path("/home").iterdir()]
-    kept = [str(path) for home in homes for path in home.glob(f".pyenv/versions/{version}*/bin/python{version}")]
+    kept = [
+        str(path) for home in homes for path in home.glob(f".pyenv/versions/{version}*/bin/python{version}")
+    ]
     for candidate in (shutil.which(f"python{version}"), *kept):
         if candidate and subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
             return candidate
@@ -94,7 +96,9 @@ def find_python(version: str) -> str:
 
 @pytest.fixture(scope="session")
 def flux() -> str:
-    return find_program("flux") or unavailable("no flux: it is in no package registry, build flux-core to test it")
+    return find_program("flux") or unavailable(
+        "no flux: it is in no package registry, build flux-core to test it"
+    )
 
 
 @pytest.fixture(scope="session")

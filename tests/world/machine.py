@@ -1,4 +1,4 @@
-"""This machine as the test world uses it: programs, ports, temp folders, servers, and what a killed run left behind."""
+"""This machine as the test world uses it: programs, ports, folders, servers, and what killed runs left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 HERE = Path(__file__).parent
 RECIPE = (HERE / "recipe.txt").read_text().strip()
 USERS = ("outrider-a", "outrider-b", "outrider-c", "outrider-n", "outrider-p")
-# Every process of this test run carries it in its environment, through ssh and sudo too: so we know our own.
+# What this test run starts carries it in its environment, through ssh and sudo too: so we know our own.
 MARK = "TEST_WORLD_ID"
 SHARED = Path("/run/outrider-tests")
 PREFIX = "outrider-world-"
@@ -168,7 +168,9 @@ class Machine:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         return folder
 
-    def serve(self, name: str, argv: Sequence[str | Path], ready: Callable[[], object], seconds: float = 20) -> None:
+    def serve(
+        self, name: str, argv: Sequence[str | Path], ready: Callable[[], object], seconds: float = 20
+    ) -> None:
         """Start a server in the foreground of its own session; come back when it is ready."""
         log = self.folder / f"{name}.log"
         with log.open("ab") as output:
@@ -177,9 +179,14 @@ class Machine:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True,
             )  # fmt: skip
         self.servers[name] = server
+        self.note(server.pid)
         if not wait_for(lambda: server.poll() is not None or ready(), seconds) or server.poll() is not None:
             self.stop(name)
             raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
+
+    def note(self, pid: int) -> None:
+        # The mark is not enough for the next run to find it: sshd writes its title over its own environment.
+        (self.make_folder("pids") / f"{pid}-{start_time(pid)}").touch()
 
     def stop(self, name: str, grace: float = 5) -> None:
         server = self.servers.pop(name, None)
@@ -243,12 +250,33 @@ def sweep() -> None:
         except (OSError, ValueError):
             continue  # another run is just making it
         if start_time(pid) != start:
+            kill([member for pid in noted(folder) for member in (pid, *descendants(pid))], grace=2)
             kill_marked(folder.name)
             remove_run(folder)
 
 
+def noted(folder: Path) -> list[int]:
+    """The servers of the run with this folder that are still there."""
+    pairs = (path.name.split("-") for path in folder.glob("pids/*"))
+    return [int(pid) for pid, start in pairs if str(start_time(int(pid))) == start]
+
+
+def other_runs() -> set[int]:
+    """What belongs to other test runs under way: their own processes, their servers, and all below."""
+    found: set[int] = set()
+    for folder in Path("/tmp").glob(PREFIX + "*"):
+        try:
+            pid, start = json.loads((folder / "owner").read_text())
+        except (OSError, ValueError):
+            continue
+        if pid != os.getpid() and start_time(pid) == start:
+            for member in (pid, *noted(folder)):
+                found |= {member, *descendants(member)}
+    return found
+
+
 def remove_run(folder: Path) -> None:
-    """Everything outside the folder that a run made is named after it, so that any later run can take it away."""
+    """What a run made outside its folder is named after it, so that any later run can take it away."""
     Path(f"/etc/sudoers.d/{folder.name}").unlink(missing_ok=True)
     for extra in Path("/etc/sudoers.d").glob(f"{folder.name}-*"):
         extra.unlink(missing_ok=True)
@@ -281,7 +309,7 @@ class Lease:
             yield
 
     def take(self, start: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """What `start` gave to the run that came first. It is handed what a killed run left noted, to take over."""
+        """What `start` gave to the run that came first. `start` is handed what a killed run left noted."""
         with self.locked():
             known: dict[str, Any] = json.loads(self.state.read_text()) if self.state.exists() else {}
             if not known or not any(self.holders.iterdir()):

@@ -26,7 +26,7 @@ class SlurmWorld:
         self._machine.serve(
             "slurmctld",
             [program("slurmctld", "slurmctld"), "-D", "-f", self.conf],
-            ready=lambda: run(["scontrol", "ping"], env=self.env).stdout.find("UP") >= 0,
+            ready=lambda: "UP" in run(["scontrol", "ping"], env=self.env).stdout,
         )
 
     def stop(self) -> None:
@@ -94,8 +94,8 @@ def start_munge(machine: Machine, folder: Path) -> Path:
     # --force: it mistrusts a socket below /tmp, and this key guards nothing.
     machine.serve(
         "munged",
-        [munged, "--foreground", "--force", f"--socket={path}", f"--key-file={key}", f"--pid-file={private}/pid",
-         f"--seed-file={private}/seed", f"--log-file={private}/log", "--num-threads=4"],
+        [munged, "--foreground", "--force", f"--socket={path}", f"--key-file={key}",
+         f"--pid-file={private}/pid", f"--seed-file={private}/seed", f"--log-file={private}/log"],
         ready=lambda: run(["munge", "-n", "-S", path]).returncode == 0,
     )  # fmt: skip
     return path
@@ -132,6 +132,7 @@ SlurmdParameters=config_overrides
 DefMemPerCPU=64
 KillWait=3
 MinJobAge=60
+MessageTimeout=5
 InactiveLimit=0
 Waittime=0
 NodeName={node} NodeAddr=127.0.0.1 CPUs={SLOTS} RealMemory=65536 State=UNKNOWN
@@ -141,7 +142,7 @@ PartitionName=short Nodes={node} Default=NO MaxTime=10 State=UP
 
 
 def name_configuration(conf: Path) -> bool:
-    """Make it the machine's Slurm, so that it is found after ssh and sudo, too; or just this process's where there is one."""
+    """Make it the machine's Slurm, found after ssh and sudo, too; or just ours where the machine has one."""
     LINK.parent.mkdir(exist_ok=True)
     if LINK.is_symlink() and not LINK.exists():
         LINK.unlink()

@@ -141,7 +141,9 @@ def carried(machine: Machine) -> dict[str, str]:
 
 def write_known_hosts(folder: Path, hosts: tuple[Host, ...]) -> None:
     keys = {host.alias: (folder / f"{host.alias}_host_key.pub").read_text() for host in hosts}
-    (folder / "known_hosts").write_text("".join(f"[127.0.0.1]:{host.port} {keys[host.alias]}" for host in hosts))
+    (folder / "known_hosts").write_text(
+        "".join(f"[127.0.0.1]:{host.port} {keys[host.alias]}" for host in hosts)
+    )
     (folder / "strange_known_hosts").write_text(f"[127.0.0.1]:{hosts[0].port} {keys['beta']}")
     for name in ("known_hosts", "strange_known_hosts"):
         (folder / name).chmod(0o644)
@@ -156,17 +158,18 @@ def write_user(world: SshWorld, user: str, closed: int, silent: int) -> None:
         shutil.copy(world.folder / name, folder / name)
         (folder / name).chmod(0o600)
     alpha = world.alpha
-    stanzas = [stanza(host.alias, host.user, host.port, folder / "id") for host in (alpha, world.beta, world.noisy)]
+    hosts = (alpha, world.beta, world.noisy)
+    stanzas = [stanza(host.alias, host.user, host.port, folder / "id") for host in hosts]
     stanzas += [
         stanza("closed", "outrider-a", closed, folder / "id"),
         stanza("silent", "outrider-a", silent, folder / "id"),
         stanza("refused", "outrider-a", alpha.port, folder / "refused_id"),
         f"Host strange\n    UserKnownHostsFile {world.folder}/strange_known_hosts\n",
         stanza("strange", "outrider-a", alpha.port, folder / "id"),
-        "Host *\n    StrictHostKeyChecking yes\n    IdentitiesOnly yes\n"
-        f"    UserKnownHostsFile {world.known_hosts}\n    GlobalKnownHostsFile /dev/null\n",
+        f"Host *\n    UserKnownHostsFile {world.known_hosts}\n    GlobalKnownHostsFile /dev/null\n",
+        "    StrictHostKeyChecking yes\n    IdentitiesOnly yes\n",
     ]
-    (folder / "config").write_text("\n".join(stanzas))
+    (folder / "config").write_text("".join(stanzas))
     for path in (folder, *folder.iterdir()):
         os.chown(path, entry.pw_uid, entry.pw_gid)
     if user != "root":
@@ -174,14 +177,22 @@ def write_user(world: SshWorld, user: str, closed: int, silent: int) -> None:
 
 
 def stanza(alias: str, user: str, port: int, identity: Path) -> str:
-    return f"Host {alias}\n    HostName 127.0.0.1\n    Port {port}\n    User {user}\n    IdentityFile {identity}\n"
+    lines = (
+        f"Host {alias}",
+        "HostName 127.0.0.1",
+        f"Port {port}",
+        f"User {user}",
+        f"IdentityFile {identity}",
+    )
+    return "\n    ".join(lines) + "\n"
 
 
 def include(world: SshWorld, entry: pwd.struct_passwd) -> None:
     # One file a test run, so that two runs do not take each other's away.
     home = Path(entry.pw_dir) / ".ssh"
     (home / "config.d").mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copy(world.folder / entry.pw_name / "config", home / "config.d" / f"{world.folder.parent.name}.conf")
+    name = f"{world.folder.parent.name}.conf"
+    shutil.copy(world.folder / entry.pw_name / "config", home / "config.d" / name)
     (home / "config").write_text("Include config.d/*.conf\n")
     (home / "config").chmod(0o600)
     for path in (home, home / "config", home / "config.d", *(home / "config.d").iterdir()):
