@@ -131,7 +131,7 @@ def command_line(pid: int) -> str:
 
 def is_server_part(words: str) -> bool:
     name = words.partition(" ")[0].rpartition("/")[2].rstrip(":")
-    # A shared ssh connection outlives the session on purpose: its master here, and sshd's process for it there.
+    # A shared ssh connection outlives its session on purpose: the master here, sshd's process there.
     return name in SERVER_PARTS or "[mux]" in words or words.startswith("sshd: ")
 
 
