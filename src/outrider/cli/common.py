@@ -111,15 +111,10 @@ def errors_told() -> Iterator[None]:
     except KeyboardInterrupt as error:
         fail(error, "\n".join(getattr(error, "__notes__", [])), INTERRUPTED)
     except OutriderError as error:
-        fail(error, str(error), INTERRUPTED if _was_interrupted(error) else error.exit_code)
+        fail(error, str(error), error.exit_code)
     except BaseException as error:
         told = f"{type(error).__name__}: {error}"
         fail(error, f"{told}\nhint: this is a fault of Outrider's own; OUTRIDER_DEBUG=1 shows where", OURS)
-
-
-def _was_interrupted(error: BaseException) -> bool:
-    """Ctrl-C while a route opens goes to the hops' programs, which hold the terminal then, and not to us."""
-    return getattr(error, "returncode", None) in (-signal.SIGINT, INTERRUPTED)
 
 
 def fail(error: BaseException, message: str, code: int) -> NoReturn:
