@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -237,6 +238,9 @@ def _short_name(hop: Hop) -> str:
 
 def _named(hop: Hop, message: str) -> bool:
     """Whether the message names what this hop goes to: its host, user, image or container."""
+    port = re.search(r"\bport (\d+)", message)
+    if port and getattr(hop, "port", None) not in (None, int(port[1])):
+        return False
     goals = [given(hop).get(name) for name in (*hop.positional, "container")]
     words = message.replace("'", " ").replace('"', " ").replace(":", " : ").replace("@", " @ ").split()
     return any(isinstance(goal, str) and (goal in words or f"'{goal}'" in message) for goal in goals)

@@ -29,7 +29,9 @@ arguments = st.lists(st.lists(_piece, max_size=3).map("".join), max_size=6).map(
 variables = st.lists(_piece, max_size=3).map("".join)
 
 through_servers = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -42,7 +44,9 @@ class Joined:
         self.wrap = Chain(*chain).wrap
 
 
-def arrives(chain: tuple[Hop, ...], words: tuple[str, ...], value: str, folder: str | None = "/usr/share") -> None:
+def arrives(
+    chain: tuple[Hop, ...], words: tuple[str, ...], value: str, folder: str | None = "/usr/share"
+) -> None:
     joined: Any = Joined(*chain)
     stdin = b"\x00\r\n\xff rest"
     seen = probe(joined, run_here, words, {"OUTRIDER_CHECK": value}, folder, stdin)
@@ -92,8 +96,16 @@ def test_sudo_through_a_login_shell(sudo_rules: Any, words: tuple[str, ...], val
 
 @through_servers
 @given(words=arguments, value=variables)
-def test_ssh_sudo_login_env_tempdir(one: tuple[Hop, ...], sudo_rules: Any, words: tuple[str, ...], value: str) -> None:
-    chain = (*one, hops.sudo("outrider-n"), hops.login(["echo noise", "cat"]), hops.env(A="it's"), hops.tempdir())
+def test_ssh_sudo_login_env_tempdir(
+    one: tuple[Hop, ...], sudo_rules: Any, words: tuple[str, ...], value: str
+) -> None:
+    chain = (
+        *one,
+        hops.sudo("outrider-n"),
+        hops.login(["echo noise", "cat"]),
+        hops.env(A="it's"),
+        hops.tempdir(),
+    )
     arrives(chain, words, value)
 
 
@@ -111,7 +123,9 @@ def test_docker(docker: Any, words: tuple[str, ...], value: str) -> None:
 
 @settings(through_servers, max_examples=5)
 @given(words=arguments, value=variables)
-def test_ssh_sudo_docker(one: tuple[Hop, ...], docker: Any, sudo_rules: Any, words: tuple[str, ...], value: str) -> None:
+def test_ssh_sudo_docker(
+    one: tuple[Hop, ...], docker: Any, sudo_rules: Any, words: tuple[str, ...], value: str
+) -> None:
     arrives((*one, hops.sudo(), hops.docker(docker.image)), words, value)
 
 
@@ -129,7 +143,9 @@ def test_apptainer(apptainer: Any, words: tuple[str, ...], value: str) -> None:
 
 @pytest.mark.parametrize("shell", ["sh", "dash", "bash", "zsh", "ksh", "busybox sh"])
 def test_each_login_shell(shell: str, find_shell: Callable[[str], str]) -> None:
-    command = Chain(hops.env(A="it's")).wrap(Command(["sh", "-c", 'printf "%s\\0" "$A" "$@"', "sh", *NASTY_WORDS], cwd="/"))
+    command = Chain(hops.env(A="it's")).wrap(
+        Command(["sh", "-c", 'printf "%s\\0" "$A" "$@"', "sh", *NASTY_WORDS], cwd="/")
+    )
     words = [*find_shell(shell).split(), "-c", command.as_shell()]
     status, output = run_here(Command(words), b"")
     assert status == 0

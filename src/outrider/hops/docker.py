@@ -30,7 +30,7 @@ _MESSAGES: Messages = (
     (r"No such container", "there is no such container", "`docker ps` there lists those that run", False),
     (r"[Cc]ontainer \S+ is not running|is paused", "the container does not run", "start it first", False),
     (
-        r"could not select device driver|unknown or invalid runtime|nvidia-container-cli",
+        r"could not select device driver|[Uu]nknown (?:or invalid )?runtime|nvidia-container-cli",
         "the engine has not what runtime= or gpus= asks for",
         "leave it out, or install it there",
         False,

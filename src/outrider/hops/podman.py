@@ -16,7 +16,7 @@ _MESSAGES: Messages = (
         False,
     ),
     (
-        r"setrlimit|prlimit|RLIMIT_",
+        r"setrlimit|prlimit|RLIMIT_|setting rlimit",
         "the limits that Podman sets are not allowed here",
         "use ulimit=['nofile=1024:1024', 'nproc=1024:1024']",
         False,
@@ -52,7 +52,7 @@ _MESSAGES: Messages = (
         False,
     ),
     (
-        r"default OCI runtime .* not found|invalid runtime|OCI runtime .* not found",
+        r"OCI runtime \"\S+\" (?:not found|is not available)|invalid runtime",
         "that runtime is not there",
         "name another with runtime=",
         False,

@@ -13,7 +13,7 @@ from outrider.hops.sizes import clock, seconds, size
 from outrider.hops.wording import line_with, own_program_missing
 
 # Only lines that srun or the node's daemon speak: what runs inside may say the like of itself.
-_SPEAKER = r"(?:^srun: |^slurmstepd: |^slurmd).*"
+_SPEAKER = r"(?:^srun: |^slurm(?:step)?d[\w.-]*: ).*"
 _MESSAGES = (
     (
         r"Unable to contact slurm controller|Unable to establish .*connection|Connection (?:refused|timed out)|Zero Bytes were transmitted|controller .*not responding",
@@ -41,7 +41,7 @@ _MESSAGES = (
         False,
     ),
     (
-        r"Requested node configuration is not available|Memory specification can not be satisfied|CPU count .* can not be satisfied|More processors requested than permitted|Unable to create step.*(?:not available|exceed)|Invalid generic resource|node count specification invalid",
+        r"Requested (?:node|partition) configuration (?:is )?not available|Memory specification can not be satisfied|CPU count .* can not be satisfied|More processors requested than permitted|Unable to create step.*(?:not available|exceed)|Invalid generic resource|node count specification invalid",
         "no node has what is asked for",
         "`sinfo -o '%n %c %m %G'` there lists what nodes have: ask for less cpus=, memory=, gpus= or nodes=",
         False,
@@ -168,6 +168,12 @@ class Slurm(Scheduler):
             line = line_with(stderr, rf"{_SPEAKER}(?:{pattern})")
             if line:
                 return Diagnosis(f"{message}: {line}", hint, transient)
+        if "queued and waiting for resources" in stderr and "has been allocated resources" not in stderr:
+            return Diagnosis(
+                "the job still waits in the queue",
+                "`squeue` there tells why; route.options(open_timeout=...) sets how long to wait",
+                True,
+            )
         return own_program_missing(
             stderr, self.program, "this is no Slurm host: put ssh to a login node before, or load its module"
         )
