@@ -145,7 +145,8 @@ class Far:
         signal.signal(signal.SIGURG, self._interrupted)
         signal.signal(signal.SIGTERM, lambda *_: self.ended("terminated"))
         signal.signal(signal.SIGHUP, lambda *_: self.ended("hung up"))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not SIG_IGN, which every command started here would inherit: Ctrl-C in a far shell would do nothing.
+        signal.signal(signal.SIGINT, lambda *_: None)
         threading.Thread(target=self._stand_in, name="outrider-stand-in", daemon=True).start()
         reading = self.link.reading
         while True:
@@ -166,7 +167,7 @@ class Far:
                 self.main_waits = False
                 continue
             if message is None:
-                signal.pause()  # the stream is over: `ended` is at work in whichever thread saw it first
+                return  # the stream is over: `ended` is at work in whichever thread saw it first
             self._run_here(message)
 
     def _run_here(self, message):
@@ -325,4 +326,10 @@ class CallStream(io.RawIOBase):
 
 
 def main():
-    Far().serve()
+    far = Far()
+    try:
+        far.serve()
+    finally:  # however the main thread ends: the process must not, before all is cleaned up
+        far.ended("the main thread ended")
+        while True:
+            signal.pause()
