@@ -19,7 +19,7 @@ def size(text: str | int, *, hop: str, key: str = "memory") -> int:
 
 
 def seconds(text: str | float, *, hop: str, key: str = "time") -> int:
-    """Whole seconds in `text`: a number of them, `1h30m`, or Slurm's `[days-]hours:minutes[:seconds]`."""
+    """Whole seconds in `text`: a number of them, `1h30m`, or Slurm's forms such as `[days-]hours:minutes:seconds`."""
     words = str(text).strip().lower()
     if re.fullmatch(r"\d+(?:\.\d+)?", words):
         total = float(words)
@@ -40,6 +40,7 @@ def seconds(text: str | float, *, hop: str, key: str = "time") -> int:
 
 
 def _clock(words: str) -> float:
+    # As Slurm has it: two parts are minutes and seconds, but after days they are hours and minutes.
     found = re.fullmatch(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?", words)
     if not found:
         return 0

@@ -18,6 +18,14 @@ CONTROL_FOLDER = "~/.cache/outrider/ssh"
 """Where shared connections live; it must exist, with mode 0700, before ssh starts, which fails otherwise. ssh reads
 `~` from the password file, not from $HOME."""
 
+
+def socket_fits(home: str) -> bool:
+    """Whether shared connections are possible with this home folder: a socket's path has room for 104 bytes on some
+    systems, of which folder, name and what ssh adds while it makes the socket take 84. If not, use `share=False`.
+    """
+    return len(home.encode(errors="surrogateescape")) + 84 < 104
+
+
 _Given = TypeVar("_Given")
 
 _GONE = "the connection may come back: try again, or look after the network between the two"

@@ -1,0 +1,130 @@
+"""The rules of the house: which floor imports which, and which rooms do no input or output."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import outrider
+
+HOUSE = Path(outrider.__file__).parent
+# From the ground up. What stands on one floor may import from it and from those below; a name with no dot also
+# stands for all within it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("far",),
+    ("errors",),
+    ("command",),
+    ("hops",),
+    ("text",),
+    ("chain",),
+    ("config", "testing", "options", "results", "places", "sample"),
+    ("calls", "request", "hub", "opening"),
+    ("relaying",),
+    ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
+    ("terminal",),
+    ("route",),
+    ("checking", "demo"),
+    ("bridge", "batch", "connect", "jobs", "sandbox", "clusters"),
+    ("compat",),
+    ("cli",),
+)
+LEVEL = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+# A hop joined with | makes a route, which stands above: the one import against the direction, deferred.
+EXCEPTIONS = {("hops/base.py", "outrider.route")}
+NO_IO = {
+    "subprocess",
+    "socket",
+    "shutil",
+    "tempfile",
+    "select",
+    "asyncio",
+    "urllib",
+    "http",
+    "multiprocessing",
+    "threading",
+}
+FILES = sorted(HOUSE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that a file imports, and whether only type checkers do."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in for_types) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = ["outrider", *path.relative_to(HOUSE).with_suffix("").parts]
+                base = ".".join([*parts[: -node.level], *([base] if base else [])])
+            for alias in node.names:
+                yield (f"{base}.{alias.name}" if base == "outrider" else base), id(node) in for_types
+
+
+def room(module: str) -> str:
+    """`outrider.hops.base` → `hops`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_imports_run_downward_only(path: Path) -> None:
+    name = str(path.relative_to(HOUSE))
+    own = path.relative_to(HOUSE).with_suffix("").parts[0]
+    if own in ("__init__", "__main__", "_version"):
+        return
+    assert own in LEVEL, f"{own} has no floor yet: give it one here, in the order of docs/design.md"
+    for module, for_types in imports(path):
+        if (
+            not module.startswith("outrider")
+            or for_types
+            or (name, module) in EXCEPTIONS
+            or room(module) == own
+        ):
+            continue
+        assert LEVEL.get(room(module), 99) <= LEVEL[own], f"{name} imports {module}, which stands above it"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.is_relative_to(HOUSE / "far")], ids=lambda path: path.name
+)
+def test_the_far_end_needs_nothing_but_the_standard_library(path: Path) -> None:
+    for module, _ in imports(path):
+        top = module.split(".")[0]
+        inside = top == "_outrider_far" or module.startswith("outrider.far")
+        siblings = {file.stem for file in (HOUSE / "far").glob("*.py")}
+        assert inside or top in sys.stdlib_module_names or top in siblings, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.is_relative_to(HOUSE / "hops")], ids=lambda path: path.name
+)
+def test_hops_do_no_input_or_output(path: Path) -> None:
+    for module, _ in imports(path):
+        assert module.split(".")[0] not in NO_IO, f"{path.name} imports {module}"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called != "open", f"{path.name} opens a file"
+            assert not called.startswith(
+                ("os.system", "os.popen", "os.exec", "os.spawn", "os.fork", "os.getcwd", "os.stat")
+            ), called
+
+
+def test_the_one_exception_is_still_needed() -> None:
+    for name, module in EXCEPTIONS:
+        assert module in {found for found, _ in imports(HOUSE / name)}
+
+
+def test_every_file_says_what_it_is() -> None:
+    for path in FILES:
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path.relative_to(HOUSE)} has no docstring"
