@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
 import pickle
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -58,7 +58,7 @@ def has_script() -> bool:
     """True if the caller's `__main__` is a file whose source can travel."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    return bool(file) and os.path.isfile(str(file)) and not hasattr(main, "__outrider_by_value__")
+    return bool(file) and Path(str(file)).is_file() and not hasattr(main, "__outrider_by_value__")
 
 
 def know_far_main() -> None:
@@ -73,7 +73,9 @@ def unpack(segments: Sequence[Any], trust: str, subject: Any = None) -> Any:
         try:
             return data.loads(segments[0])
         except data.DataError as error:
-            raise FarError(f"the answer is {error}", hint="the far end does not keep to the protocol: do not trust it") from None
+            raise FarError(
+                f"the answer is {error}", hint="the far end does not keep to the protocol: do not trust it"
+            ) from None
     know_far_main()
     unpickler = _AnswerUnpickler(io.BytesIO(segments[0]), buffers=segments[1:])
     unpickler.subject = subject
@@ -178,8 +180,7 @@ class ModuleServer:
 
 def _source(file: str, *, package: bool) -> dict[str, Any] | None:
     try:
-        with open(file, "rb") as stream:
-            source = importlib.util.decode_source(stream.read())
+        source = importlib.util.decode_source(Path(file).read_bytes())
     except (OSError, SyntaxError, UnicodeDecodeError):
         return None
     return {"file": file, "package": package, "source": source}
@@ -187,10 +188,10 @@ def _source(file: str, *, package: bool) -> dict[str, Any] | None:
 
 def _third_party(file: str) -> bool:
     places = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    path = os.path.abspath(file)
-    return any(path.startswith(place + os.sep) for place in places if place) or any(
-        part in ("site-packages", "dist-packages") for part in path.split(os.sep)
-    )
+    path = Path(file).absolute()
+    if any(part in ("site-packages", "dist-packages") for part in path.parts):
+        return True
+    return any(place and path.is_relative_to(place) for place in places)
 
 
 # --- exceptions ------------------------------------------------------------------------------------------------
@@ -205,17 +206,25 @@ def exception(segments: Sequence[Any], trust: str, place: str, stderr: bytes) ->
     if trust == "pickle" and len(segments) > 1 and segments[1]:
         know_far_main()
         try:
-            error = pickle.loads(segments[1])
+            error = pickle.loads(segments[1])  # noqa: S301  # trust="pickle": the caller trusts this far end
         except Exception:  # its type cannot be built here: the traceback is shown instead
             error = None
     if not isinstance(error, BaseException) or isinstance(error, (SystemExit, KeyboardInterrupt)):
-        return FarError(f"{about['kind']}: {about['message']}", kind=about["kind"], traceback=traceback, far_stderr=tail, hop=place)
+        return FarError(
+            f"{about['kind']}: {about['message']}",
+            kind=about["kind"],
+            traceback=traceback,
+            far_stderr=tail,
+            hop=place,
+        )
     error.add_note(f"raised at the far end of {place}:\n{traceback.rstrip()}")
     missing = about.get("missing")
     if missing:
         error.add_note(_missing_hint(missing, place))
     if tail.strip():
-        error.add_note("the end of its stderr:\n" + "\n".join(f"  | {line}" for line in tail.rstrip().splitlines()[-8:]))
+        error.add_note(
+            "the end of its stderr:\n" + "\n".join(f"  | {line}" for line in tail.rstrip().splitlines()[-8:])
+        )
     return error
 
 
@@ -233,8 +242,9 @@ def module_of(name: str) -> ModuleType:
     """Import a module by name for the command line; the current folder counts, as for `python -m`."""
     import importlib
 
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)
     return importlib.import_module(name)
 
 
@@ -242,13 +252,17 @@ def function_of(text: str) -> Callable[..., Any]:
     """`module:function` (or `module:Class.method`) → the function."""
     module, colon, path = text.partition(":")
     if not colon or not path:
-        raise Unserializable(f"not a function: {text!r}", hint="name it as module:function, for example math:sqrt")
+        raise Unserializable(
+            f"not a function: {text!r}", hint="name it as module:function, for example math:sqrt"
+        )
     try:
         value: Any = module_of(module)
         for part in path.split("."):
             value = getattr(value, part)
     except (ImportError, AttributeError) as error:
-        raise Unserializable(f"no function {text!r}: {error}", hint="run from the folder where `python -m` finds the module") from error
+        raise Unserializable(
+            f"no function {text!r}: {error}", hint="run from the folder where `python -m` finds the module"
+        ) from error
     if not callable(value):
         raise Unserializable(f"{text!r} is no function but a {type(value).__name__}")
     return value  # type: ignore[no-any-return]

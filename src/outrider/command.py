@@ -42,7 +42,9 @@ class Command:
         cwd: Argument | None = None,
     ) -> None:
         if isinstance(argv, (str, bytes)):
-            raise TypeError(f"argv is a list of arguments, not one string: {argv!r}; for a shell line use ['sh', '-c', line]")
+            raise TypeError(
+                f"argv is a list of arguments, not one string: {argv!r}; for a shell line use ['sh', '-c', line]"
+            )
         if not argv:
             raise ValueError("a command needs at least the program to run")
         words = tuple(text(word) for word in argv)
@@ -78,7 +80,9 @@ class Command:
         """One line for a POSIX shell that becomes the command; every word quoted."""
         words = " ".join(quote(word) for word in self.argv)
         if self.env:
-            words = "env " + " ".join(quote(f"{name}={value}") for name, value in self.env.items()) + " " + words
+            words = (
+                "env " + " ".join(quote(f"{name}={value}") for name, value in self.env.items()) + " " + words
+            )
         if self.cwd is not None:
             return f"cd -- {quote(self.cwd)} && exec {words}"
         return f"exec {words}"

@@ -347,7 +347,7 @@ def key_lines(source: str) -> dict[str, int]:
 
 def _statement_end(source: str, at: int) -> int:
     depth = 0
-    for token in iter(lambda: _TOKEN.match(source, at), None):
+    while token := _TOKEN.match(source, at):
         at = token.end()
         depth += (token[0] in "[{") - (token[0] in "]}")
         if token[0] == "\n" and depth <= 0:

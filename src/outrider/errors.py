@@ -104,7 +104,9 @@ class CommandFailed(OutriderError):
 
     default_hint = "pass check=False to look at the status yourself"
 
-    def __init__(self, message: str, *, completed: Any = None, hop: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, completed: Any = None, hop: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hop=hop, hint=hint)
         self.completed = completed
 
@@ -119,7 +121,9 @@ class Lost(OutriderError):
     transient = True
     default_hint = "the call may have run: repeat it only if running it twice is harmless"
 
-    def __init__(self, message: str, *, stderr: str = "", hop: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, stderr: str = "", hop: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hop=hop, hint=hint)
         self.stderr = stderr
 
@@ -155,7 +159,9 @@ class Unserializable(OutriderError):
 class VersionMismatch(OutriderError):
     """Near and far Python (or Outrider) cannot work together for this call. Raised before anything runs."""
 
-    default_hint = "name another interpreter with route.options(python='python3.X'), or move the function to a module"
+    default_hint = (
+        "name another interpreter with route.options(python='python3.X'), or move the function to a module"
+    )
 
 
 class ConfigError(OutriderError):

@@ -19,8 +19,8 @@ from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
 from outrider.far import data, loader, wire
-from outrider.hops.base import Prompt
 from outrider.hops import ssh
+from outrider.hops.base import Prompt
 from outrider.hub import hub
 from outrider.options import Options
 
@@ -126,7 +126,11 @@ class Opening:
         except OSError as error:
             program = self.command.argv[0]
             hop = next(iter(self.chain.hops), None)
-            found = hop.diagnose(f"{program}: command not found", 127) if hop and isinstance(error, FileNotFoundError) else None
+            found = (
+                hop.diagnose(f"{program}: command not found", 127)
+                if hop and isinstance(error, FileNotFoundError)
+                else None
+            )
             raise RouteError(
                 found.message if found else f"cannot start {program}: {error.strerror or error}",
                 hop=repr(hop) if hop else "local",
@@ -243,7 +247,9 @@ class Opening:
         return TimedOut(
             f"no far end within {self.limit:g} s{more}",
             hop=where,
-            hint=found[1].hint if found else "`outrider check` shows how far it gets; open_timeout=SECONDS gives it more time",
+            hint=found[1].hint
+            if found
+            else "`outrider check` shows how far it gets; open_timeout=SECONDS gives it more time",
         )
 
     def _failure(self, noise: bytes) -> OutriderError:
@@ -254,7 +260,10 @@ class Opening:
             status: int | None = self.process.wait(2)
         except subprocess.TimeoutExpired:
             status = None
-        if status in (-signal.SIGINT, 128 + signal.SIGINT):  # the hops' programs hold the terminal while they open
+        if status in (
+            -signal.SIGINT,
+            128 + signal.SIGINT,
+        ):  # the hops' programs hold the terminal while they open
             return Cancelled("interrupted while it opened", hop=self.place)
         said = self.stderr.text(settle=0.5)
         found = self.chain.diagnose(said + "\n" + noise.decode(errors="replace"), status)
@@ -273,7 +282,11 @@ class Opening:
     def _prompt_failure(self, error: BaseException) -> OutriderError:
         if isinstance(error, KeyboardInterrupt):
             return Cancelled("the prompt was interrupted", hop=self.place)
-        return RouteError(f"no answer to the password prompt: {error}", hop=self.place, hint="check password= of the sudo hop")
+        return RouteError(
+            f"no answer to the password prompt: {error}",
+            hop=self.place,
+            hint="check password= of the sudo hop",
+        )
 
     def _unknown_failure(self, said: str, noise: bytes, status: int | None) -> OutriderError:
         reached = how_far(self.whole, 10.0)
@@ -359,7 +372,9 @@ def make_control_folder(chain: Chain) -> None:
         status = folder.stat()
         if status.st_uid != os.getuid() or status.st_mode & 0o077:
             raise RouteError(
-                f"{folder} must belong to you alone", hop="ssh", hint=f"chmod 700 {folder}, or remove it if it is not yours"
+                f"{folder} must belong to you alone",
+                hop="ssh",
+                hint=f"chmod 700 {folder}, or remove it if it is not yours",
             )
 
 

@@ -18,10 +18,22 @@ CHANNEL_NAMES = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 class Request(Slot):
     """Waited on by the caller's thread, or given a `future`; `value` is (kind, flags, segments) of the answer."""
 
-    __slots__ = ("ident", "output", "on_output", "credit", "future", "finished", "stream", "content", "fault", "news")
+    __slots__ = (
+        "content",
+        "credit",
+        "fault",
+        "finished",
+        "future",
+        "ident",
+        "news",
+        "on_output",
+        "output",
+        "stream",
+    )
 
     def __init__(self, ident: int, on_output: OnOutput | None) -> None:
         super().__init__()
+        self.value: Any = None
         self.ident = ident
         self.output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self.on_output = on_output

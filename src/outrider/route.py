@@ -57,7 +57,11 @@ class Route(Chain):
         names = {item.name for item in dataclasses.fields(Options)}
         unknown = sorted(set(changes) - names)
         if unknown:
-            raise ConfigError(f"no option {unknown[0]!r}", key=unknown[0], hint=f"the options are {', '.join(sorted(names))}")
+            raise ConfigError(
+                f"no option {unknown[0]!r}",
+                key=unknown[0],
+                hint=f"the options are {', '.join(sorted(names))}",
+            )
         return type(self)(*self.hops, options=dataclasses.replace(self._options, **changes))
 
     def open(self) -> Session:

@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 from outrider import calls, opening
 from outrider.chain import Chain
 from outrider.command import Argument, Command
-from outrider.errors import Cancelled, CommandFailed, Lost, OutriderError, Refused, RouteError, TimedOut
+from outrider.errors import CommandFailed, Lost, OutriderError, Refused, RouteError, TimedOut
 from outrider.far import data, wire
 from outrider.far.calls import AS_DATA, DURATION, INVOKE, OPTIONS, RAISED_STATE
 from outrider.far.link import Link, Slot
@@ -198,7 +198,9 @@ class Session:
         self._send(wire.CALL, request.ident, segments, flags)
         return request, shown
 
-    def _finish_call(self, request: Request, shown: LabelledOutput | None, subject: Any = None) -> CompletedCall:
+    def _finish_call(
+        self, request: Request, shown: LabelledOutput | None, subject: Any = None
+    ) -> CompletedCall:
         if shown is not None:
             shown.finish()
         if isinstance(request.value, BaseException):
@@ -257,7 +259,9 @@ class Session:
         if isinstance(stdin, (bytes, bytearray, memoryview)) and len(stdin) <= wire.CHUNK:
             self._send_frame(wire.DATA, request.ident, bytes(stdin), wire.STDIN | wire.END)
             return
-        threading.Thread(target=self._feed, args=(request, _pieces(stdin)), name="outrider-feed", daemon=True).start()
+        threading.Thread(
+            target=self._feed, args=(request, _pieces(stdin)), name="outrider-feed", daemon=True
+        ).start()
 
     def _feed(self, request: Request, pieces: Iterator[bytes]) -> None:
         assert request.credit is not None
@@ -294,19 +298,27 @@ class Session:
             self.far,
         )
         if check and completed.returncode:
-            how = f"was ended by {completed.signal}" if completed.signal else f"ended with status {completed.returncode}"
+            how = (
+                f"was ended by {completed.signal}"
+                if completed.signal
+                else f"ended with status {completed.returncode}"
+            )
             raise CommandFailed(f"{command.argv[0]} {how}", completed=completed, hop=self.place)
         return completed
 
     # --- files --------------------------------------------------------------------------------------------------
 
-    def put(self, local: Argument, remote: Argument, *, progress: Callable[[int, int], None] | None = None) -> int:
+    def put(
+        self, local: Argument, remote: Argument, *, progress: Callable[[int, int], None] | None = None
+    ) -> int:
         """Copy a file or folder there; see `outrider.transfer.put`. Returns the number of files that had to travel."""
         from outrider import transfer
 
         return transfer.put(self, os.fsdecode(local), os.fsdecode(remote), progress)
 
-    def get(self, remote: Argument, local: Argument, *, progress: Callable[[int, int], None] | None = None) -> int:
+    def get(
+        self, remote: Argument, local: Argument, *, progress: Callable[[int, int], None] | None = None
+    ) -> int:
         """Copy a file or folder from there; see `outrider.transfer.get`. Returns the number of files that had to travel."""
         from outrider import transfer
 
@@ -554,11 +566,13 @@ def _far_end(hello: dict[str, Any]) -> FarEnd:
 def _not_started(command: Command, answer: dict[str, Any], place: str) -> OutriderError:
     program = command.argv[0]
     hints = {
-        127: f"is {program} installed there, and on the PATH of a non-interactive login? A login hop's setup lines can load it",
+        127: f"is {program} installed there, and on PATH for a non-interactive login? A login hop can load it",
         126: "the file is there but may not be executed; look at its mode and at its first line",
     }
     hint = hints.get(answer["start"], "check cwd= and the arguments")
-    error = RouteError(f"cannot start {program}: {answer['message']}", hop=place, hint=hint, argv=command.argv)
+    error = RouteError(
+        f"cannot start {program}: {answer['message']}", hop=place, hint=hint, argv=command.argv
+    )
     error.returncode = answer["start"]
     return error
 

@@ -171,8 +171,11 @@ def _check_value(hop: Hop) -> None:
 def _check_forms(hop: Hop, installed: bool) -> None:
     if any(callable(value) for value in given(hop).values()):
         return  # a function as an option can be neither written down nor sent
-    _require(pickle.loads(pickle.dumps(hop)) == hop, f"{hop.name}: pickled and unpickled it is another")
-    made = eval(repr(hop), {hop.name: type(hop)})  # only ever the repr of a hop that the test itself made
+    _require(
+        pickle.loads(pickle.dumps(hop)) == hop,  # noqa: S301 - its own pickle
+        f"{hop.name}: pickled and unpickled it is another",
+    )
+    made = eval(repr(hop), {hop.name: type(hop)})  # noqa: S307 - the repr of a hop that the test made
     _require(made == hop, f"{hop.name}: repr must be the Python that makes it, not {hop!r}")
     if installed:
         text = _text.render([hop])

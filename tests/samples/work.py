@@ -1,6 +1,7 @@
 """Work to do at far ends. No third-party imports: far ends get this module from the near end as its source."""
 
 import os
+from pathlib import Path
 
 
 class Counter:
@@ -26,7 +27,7 @@ def where():
     return {
         "pid": os.getpid(),
         "uid": os.getuid(),
-        "folder": os.getcwd(),
+        "folder": str(Path.cwd()),
         "job": os.environ.get("SLURM_JOB_ID"),
         "host": os.uname().nodename,
     }

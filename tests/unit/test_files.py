@@ -44,7 +44,7 @@ def shape(root: Path) -> dict[str, tuple]:
     found = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
-        body = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        body = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
         found[str(path.relative_to(root))] = (oct(status.st_mode), status.st_mtime_ns, body)
     return found
 

@@ -314,7 +314,7 @@ def test_a_command_out_of_time_is_ended_with_all_it_started(far, seconds):
     script = (
         f"trap '' TERM; (trap '' TERM; setsid sleep {seconds}) & (setsid sleep {seconds} &) ; sleep {seconds}"
     )
-    with pytest.raises(TimedOut, match="0.4 s"):
+    with pytest.raises(TimedOut, match=r"0\.4 s"):
         far.run(script, timeout=0.4)
     assert gone(seconds)
     assert far.call(far_work.add, 1) == 1
@@ -485,7 +485,7 @@ def test_a_far_end_that_never_greets_is_bounded(tmp_path):
     silent.write_text("#!/bin/sh\nexec sleep 100\n")
     silent.chmod(0o755)
     started = time.monotonic()
-    with pytest.raises(TimedOut, match="within 0.5 s"):
+    with pytest.raises(TimedOut, match=r"within 0\.5 s"):
         HERE.options(python=str(silent), open_timeout=0.5).open()
     assert time.monotonic() - started < 5
 

@@ -35,7 +35,7 @@ def test_plain_values_come_back_equal_and_of_the_same_type(value):
     [
         {1, 2},
         frozenset({"a"}),
-        datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.timezone.utc),
+        datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.UTC),
         datetime.date(2026, 1, 2),
         datetime.time(3, 4),
         datetime.timedelta(-3, 4, 5),

@@ -33,7 +33,16 @@ def build(name: str, world) -> Route:
     return Route(*[makers[part]() for part in name.split("-")])
 
 
-ROUTES = ["ssh", "ssh-sudo", "docker", "ssh-sudo-docker", "slurm", "ssh-slurm", "ssh-tempdir-sudo", "ssh-sudo-tempdir"]
+ROUTES = [
+    "ssh",
+    "ssh-sudo",
+    "docker",
+    "ssh-sudo-docker",
+    "slurm",
+    "ssh-slurm",
+    "ssh-tempdir-sudo",
+    "ssh-sudo-tempdir",
+]
 
 
 @pytest.fixture(params=ROUTES)

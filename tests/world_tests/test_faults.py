@@ -8,9 +8,22 @@ from dataclasses import dataclass
 
 import pytest
 
-from outrider import OutriderError, Route, RouteError, TimedOut, VersionMismatch, apptainer, docker, env, local, podman
+from outrider import (
+    OutriderError,
+    Route,
+    RouteError,
+    TimedOut,
+    VersionMismatch,
+    apptainer,
+    docker,
+    env,
+    local,
+    podman,
+    ssh,
+    sudo,
+    tempdir,
+)
 from outrider import slurm as slurm_hop
-from outrider import ssh, sudo, tempdir
 from tests.samples import far_work
 
 
@@ -33,17 +46,31 @@ def to(sshd, alias: str, **options) -> Route:
 FAULTS = [
     Fault("no such host", lambda sshd: to(sshd, "no-such-host.invalid"), "ssh", "resolve|find"),
     Fault("nothing listens", lambda sshd: to(sshd, "closed"), "ssh", "refused"),
-    Fault("the server never speaks", lambda sshd: to(sshd, "silent", connect_timeout=2), "ssh", "", OutriderError, 10),
+    Fault(
+        "the server never speaks",
+        lambda sshd: to(sshd, "silent", connect_timeout=2),
+        "ssh",
+        "",
+        OutriderError,
+        10,
+    ),
     Fault("the host key changed", lambda sshd: to(sshd, "strange"), "ssh", "host key"),
     Fault("the key is refused", lambda sshd: to(sshd, "refused"), "ssh", "[Pp]ermission|key|log in"),
-    Fault("the second of two ssh hops", lambda sshd: to(sshd, "alpha") | ssh("closed"), "ssh.*closed", "refused"),
+    Fault(
+        "the second of two ssh hops", lambda sshd: to(sshd, "alpha") | ssh("closed"), "ssh.*closed", "refused"
+    ),
     Fault(
         "no such sudo user",
         lambda sshd, sudo_rules: to(sshd, "alpha") | sudo("no-such-user"),
         "sudo",
         "no-such-user",
     ),
-    Fault("sudo wants a password", lambda sshd, sudo_rules: to(sshd, "outrider-p@alpha") | sudo(), "sudo", "password"),
+    Fault(
+        "sudo wants a password",
+        lambda sshd, sudo_rules: to(sshd, "outrider-p@alpha") | sudo(),
+        "sudo",
+        "password",
+    ),
     Fault(
         "sudo gets a wrong password",
         lambda sshd, sudo_rules: to(sshd, "outrider-p@alpha") | sudo(password=lambda: "wrong"),
@@ -52,8 +79,18 @@ FAULTS = [
     ),
     Fault("sudo is not allowed", lambda sshd, sudo_rules: to(sshd, "outrider-n@alpha") | sudo(), "sudo", ""),
     Fault("no such image", lambda docker: Route(_docker(docker.absent, pull="never")), "docker", "image"),
-    Fault("no such container", lambda docker: Route(_docker(container="no-such-container")), "docker", "container"),
-    Fault("no engine", lambda docker: env(DOCKER_HOST="unix:///no/socket") | _docker("pybox:1"), "docker", "engine|daemon"),
+    Fault(
+        "no such container",
+        lambda docker: Route(_docker(container="no-such-container")),
+        "docker",
+        "container",
+    ),
+    Fault(
+        "no engine",
+        lambda docker: env(DOCKER_HOST="unix:///no/socket") | _docker("pybox:1"),
+        "docker",
+        "engine|daemon",
+    ),
     Fault(
         "no right to the engine",
         lambda sshd, docker: to(sshd, "alpha") | _docker(docker.image),
@@ -74,8 +111,15 @@ FAULTS = [
         "image|no-such",
     ),
     Fault("no such partition", lambda slurm: Route(slurm_hop(partition="nowhere")), "slurm", "partition"),
-    Fault("more than any node has", lambda slurm: Route(slurm_hop(memory="99999G")), "slurm", "configuration|[Mm]emory"),
-    Fault("no such program", lambda: Route(docker("x", program="no-such-docker")), "docker", "no-such-docker"),
+    Fault(
+        "more than any node has",
+        lambda slurm: Route(slurm_hop(memory="99999G")),
+        "slurm",
+        "configuration|[Mm]emory",
+    ),
+    Fault(
+        "no such program", lambda: Route(docker("x", program="no-such-docker")), "docker", "no-such-docker"
+    ),
     Fault(
         "no python3 of that name",
         lambda sshd: to(sshd, "alpha").options(python="python9"),

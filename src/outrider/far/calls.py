@@ -34,7 +34,7 @@ class FarUnpickler(pickle.Unpickler):
         if module == "__main__":
             module = MAIN
         if module == MAIN:
-            self.modules.load_main()
+            self.modules.load_main()  # type: ignore[attr-defined]
         return super().find_class(module, name)
 
 
@@ -43,7 +43,7 @@ def unpack(segments, modules):
         unpickler = FarUnpickler(io.BytesIO(segments[0]), buffers=segments[1:])
         unpickler.modules = modules
         return unpickler.load()
-    return pickle.loads(segments[0], buffers=segments[1:])
+    return pickle.loads(segments[0], buffers=segments[1:])  # noqa: S301  # the far end obeys its near end anyway
 
 
 class StatePickler(pickle.Pickler):
@@ -75,7 +75,11 @@ def state_of(subject):
     if isinstance(reduced, str):
         return None, None, None
     parts = [*reduced, None, None, None, None, None][2:5]
-    return parts[0], None if parts[1] is None else list(parts[1]), None if parts[2] is None else list(parts[2])
+    return (
+        parts[0],
+        None if parts[1] is None else list(parts[1]),
+        None if parts[2] is None else list(parts[2]),
+    )
 
 
 def pack_value(value, as_data):
@@ -189,7 +193,9 @@ class Calls:
                 function = self._debugged(ident, function)
             value = plain(function, args, kwargs)
             duration = time.monotonic() - started
-            packed = pack_state(value, subject) if flags & INVOKE and not as_data else pack_value(value, as_data)
+            packed = (
+                pack_state(value, subject) if flags & INVOKE and not as_data else pack_value(value, as_data)
+            )
             packed[0] = DURATION.pack(duration) + packed[0]
             return wire.RESULT, packed, 0
         except (CallCancelled, GeneratorExit):
@@ -205,12 +211,12 @@ class Calls:
 
     def _debugged(self, ident, function):
         """`function` under pdb, talking over the call's own channels."""
-        import pdb
+        import pdb  # noqa: T100  # this is the debugger that the user asked for
 
         reader, writer = os.pipe()
         self.inputs[ident] = writer
         talk = CallTalk(self.link, ident)
-        debugger = pdb.Pdb(stdin=os.fdopen(reader, "r"), stdout=talk, nosigint=True, readrc=False)
+        debugger = pdb.Pdb(stdin=os.fdopen(reader, "r"), stdout=talk, nosigint=True, readrc=False)  # type: ignore[arg-type]
         debugger.prompt = "(far pdb) "
 
         def run(*args, **kwargs):
@@ -240,7 +246,9 @@ class Calls:
         try:
             import ctypes
 
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(CallCancelled))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread), ctypes.py_object(CallCancelled)
+            )
         except (ImportError, AttributeError):
             pass
 

@@ -196,7 +196,9 @@ class CallOutput:
             poll.register(reader, select.POLLIN)
         while True:
             poll.poll()
-            with self._credit:  # a caller that does not take its output: let the pipe fill up and the printer wait
+            with (
+                self._credit
+            ):  # a caller that does not take its output: let the pipe fill up and the printer wait
                 while self._unsent.get(self._owner(), 0) > self.LIMIT:
                     self._credit.wait(1)
             self.drain()

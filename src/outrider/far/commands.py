@@ -45,11 +45,15 @@ class Command:
             return
         stdin = subprocess.PIPE if order["stdin"] else subprocess.DEVNULL
         stderr = subprocess.STDOUT if order["merge"] else subprocess.PIPE
-        self.process = subprocess.Popen(order["argv"], stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, bufsize=0, **common)
+        self.process = subprocess.Popen(
+            order["argv"], stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, bufsize=0, **common
+        )
         self._started()
         if order["stdin"]:
-            self._feed(os.dup(self.process.stdin.fileno()))
-            self.process.stdin.close()
+            stdin_pipe = self.process.stdin
+            assert stdin_pipe is not None
+            self._feed(os.dup(stdin_pipe.fileno()))
+            stdin_pipe.close()
         self._read(self.process.stdout, wire.STDOUT)
         if order["merge"]:
             self._output_ended()
@@ -75,7 +79,12 @@ class Command:
 
         try:
             self.process = subprocess.Popen(
-                order["argv"], stdin=far_side, stdout=far_side, stderr=far_side, preexec_fn=own_terminal, **common
+                order["argv"],
+                stdin=far_side,
+                stdout=far_side,
+                stderr=far_side,
+                preexec_fn=own_terminal,
+                **common,
             )
         finally:
             os.close(far_side)
@@ -136,7 +145,9 @@ class Command:
             import struct
 
             try:
-                fcntl.ioctl(self._terminal, TIOCSWINSZ, struct.pack("HHHH", order["size"][0], order["size"][1], 0, 0))
+                fcntl.ioctl(
+                    self._terminal, TIOCSWINSZ, struct.pack("HHHH", order["size"][0], order["size"][1], 0, 0)
+                )
             except OSError:
                 pass
 
@@ -154,7 +165,11 @@ class Command:
         self._input.append(None)
         self._input_ready.release()
         self.guardian.forget_group(self.process.pid)
-        answer = {"returncode": status, "duration": time.monotonic() - self.started, "cancelled": self.cancelled}
+        answer = {
+            "returncode": status,
+            "duration": time.monotonic() - self.started,
+            "cancelled": self.cancelled,
+        }
         self.pump.forget(self.ident)
         self.link.send(wire.RESULT, self.ident, [data.dumps(answer)])
 
@@ -176,7 +191,9 @@ class Commands:
             self.link.send(wire.RAISED, ident, [data.dumps(self._refusal(order, error))])
             return
         self.running[ident] = command
-        threading.Thread(target=self._finish, args=(ident, command), name="outrider-wait", daemon=True).start()
+        threading.Thread(
+            target=self._finish, args=(ident, command), name="outrider-wait", daemon=True
+        ).start()
 
     @staticmethod
     def _refusal(order, error):

@@ -75,7 +75,7 @@ def _write(value, out, depth):
         _write_named(value, out, depth)
 
 
-_SEQUENCES = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
+_SEQUENCES: "dict[type, bytes]" = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
 _BUILD = {b"l": list, b"t": tuple, b"S": set, b"Z": frozenset}
 
 

@@ -81,13 +81,18 @@ def checked(entries):
         if not isinstance(entry, list) or len(entry) != 6:
             raise TransferError("a manifest that is none")
         parts, kind, mode, mtime, size, target = entry
-        good = isinstance(parts, list) and all(
+        named = isinstance(parts, list) and all(
             isinstance(p, str) and p not in ("", ".", "..") and "/" not in p and "\0" not in p for p in parts
         )
-        good = good and all(isinstance(value, int) for value in (mode, mtime, size)) and size >= 0
-        good = good and 0 <= mode <= 0o7777 and abs(mtime) < 1 << 63
-        good = good and (kind != LINK or (isinstance(target, str) and "\0" not in target and target))
-        good = good and kind in (FILE, FOLDER, LINK)
+        measured = all(isinstance(value, int) for value in (mode, mtime, size)) and size >= 0
+        good = (
+            named
+            and measured
+            and 0 <= mode <= 0o7777
+            and abs(mtime) < 1 << 63
+            and kind in (FILE, FOLDER, LINK)
+        )
+        good = good and (kind != LINK or (isinstance(target, str) and "\0" not in target and target != ""))
         good = good and (number == 0) == (not parts) and (number == 0 or tuple(parts[:-1]) in folders)
         if not good:
             raise TransferError("a manifest with a forbidden entry: %.200r" % (entry,))
@@ -107,8 +112,8 @@ class Receiver:
         self.base = self.root if entries[0][1] == FOLDER else os.path.dirname(self.root)
         self.needed = []
         self._next = 0
-        self._base_fd = None
-        self._file = None
+        self._base_fd: "int | None" = None
+        self._file: "int | None" = None
         self._left = 0
 
     def prepare(self):
@@ -127,12 +132,16 @@ class Receiver:
         self._skip_empty()
         return self.needed
 
+    def _base(self):
+        assert self._base_fd is not None, "prepare() comes first"
+        return self._base_fd
+
     def _name(self, entry):
         return entry[0][-1] if entry[0] else os.path.basename(self.root)
 
     def _parent(self, entry):
         """A descriptor of the folder that holds the entry; to be closed. No link is followed below the root."""
-        fd = os.dup(self._base_fd)
+        fd = os.dup(self._base())
         for part in entry[0][:-1]:
             try:
                 below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | O_SAFE, dir_fd=fd)
@@ -169,7 +178,11 @@ class Receiver:
             return False
         try:
             status = os.stat(self._name(entry), dir_fd=fd, follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode) or status.st_size != entry[4] or status.st_mtime_ns != entry[3]:
+            if (
+                not stat.S_ISREG(status.st_mode)
+                or status.st_size != entry[4]
+                or status.st_mtime_ns != entry[3]
+            ):
                 return False
             if stat.S_IMODE(status.st_mode) != entry[2]:
                 os.chmod(self._name(entry), entry[2], dir_fd=fd)
@@ -222,11 +235,12 @@ class Receiver:
                 self._skip_empty()
 
     def _close_file(self):
-        entry, fd = self._entry_now, self._folder_fd
+        entry, fd, file = self._entry_now, self._folder_fd, self._file
+        assert file is not None
         try:
-            os.fchmod(self._file, entry[2])
-            os.utime(self._file, ns=(entry[3], entry[3]))
-            os.close(self._file)
+            os.fchmod(file, entry[2])
+            os.utime(file, ns=(entry[3], entry[3]))
+            os.close(file)
             self._file = None
             os.rename(self._partial, self._name(entry), src_dir_fd=fd, dst_dir_fd=fd)
         except OSError as error:
@@ -279,7 +293,7 @@ class Receiver:
                 finally:
                     os.close(parent)
             else:
-                fd = os.dup(self._base_fd)
+                fd = os.dup(self._base())
             try:
                 os.fchmod(fd, entry[2])
                 os.utime(fd, ns=(entry[3], entry[3]))

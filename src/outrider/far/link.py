@@ -15,15 +15,15 @@ from . import wire
 class Slot:
     """What a thread waits on: `done` is set by whoever reads its answer."""
 
-    __slots__ = ("done", "value", "_wake")
+    __slots__ = ("_wake", "done", "value")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.done = False
-        self.value = None
+        self.value: object = None
         self._wake = threading.Lock()
         self._wake.acquire()
 
-    def finish(self, value=None):
+    def finish(self, value: object = None) -> None:
         self.value = value
         self.done = True
         self.wake()

@@ -38,7 +38,19 @@ s=marshal.loads(zlib.decompress(read(int(read(8)))))
 exec(compile(s["start"],"<outrider>/start.py","exec"),{"sources":s})
 """
 
-FAR_MODULES = ("start", "wire", "data", "link", "main", "calls", "commands", "capture", "processes", "modules", "files")
+FAR_MODULES = (
+    "start",
+    "wire",
+    "data",
+    "link",
+    "main",
+    "calls",
+    "commands",
+    "capture",
+    "processes",
+    "modules",
+    "files",
+)
 
 
 @functools.lru_cache(maxsize=None)

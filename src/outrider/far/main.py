@@ -95,7 +95,9 @@ class Far:
         """Python's own prints go out at once, and keep apart when several calls run."""
         for channel, name in ((wire.STDOUT, "stdout"), (wire.STDERR, "stderr")):
             raw = CallStream(self.output, channel)
-            stream = io.TextIOWrapper(io.BufferedWriter(raw, 8192), "utf-8", "backslashreplace", line_buffering=True)
+            stream = io.TextIOWrapper(
+                io.BufferedWriter(raw, 8192), "utf-8", "backslashreplace", line_buffering=True
+            )
             setattr(sys, name, stream)
             setattr(sys, "__%s__" % name, stream)
 
@@ -127,7 +129,9 @@ class Far:
     @property
     def commands(self):
         if self._commands is None:
-            from .commands import Commands  # subprocess takes milliseconds to import, and many sessions only call
+            from .commands import (
+                Commands,  # subprocess takes milliseconds to import, and many sessions only call
+            )
 
             self._commands = Commands(self.link, self.pump, self.guardian, self.mark)
         return self._commands
@@ -183,9 +187,9 @@ class Far:
             self.main_ident = None
 
     def _interrupted(self, *_):
-        if self.main_ident is not None and self.main_ident in self.calls.threads:
-            if self.main_ident in self.calls.cancelled:
-                raise calls.CallCancelled("cancelled")
+        wanted = self.main_ident is not None and self.main_ident in self.calls.threads
+        if wanted and self.main_ident in self.calls.cancelled:
+            raise calls.CallCancelled("cancelled")
 
     def _stand_in(self):
         """Reads the stream while the main thread is busy with a call that takes its time."""
@@ -216,7 +220,7 @@ class Far:
                 self.inbox.append(message)
                 return
             self.handle(*message)
-            if self.link.has_waiters() or self.main_waits and not self.link.reader.buffered():
+            if self.link.has_waiters() or (self.main_waits and not self.link.reader.buffered()):
                 return
 
     def _wake_main(self):

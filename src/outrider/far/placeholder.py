@@ -8,10 +8,12 @@ NEEDED = (
     "Outrider is not installed at this far end, and a script's top level runs here too: keep what uses a route under"
     ' `if __name__ == "__main__":`, or in a function that only the near end calls'
 )
-ACTIONS = frozenset(("call", "call_detailed", "run", "invoke", "map", "open", "put", "get", "submit", "shell", "debug"))
+ACTIONS = frozenset(
+    ("call", "call_detailed", "run", "invoke", "map", "open", "put", "get", "submit", "shell", "debug")
+)
 
 
-class Placeholder(object):
+class Placeholder:
     """Stands for a hop, a route, an error class …: can be composed and named, not used."""
 
     def __init__(self, *args, **kwargs):
@@ -41,7 +43,16 @@ class PlaceholderError(Exception):
 def __getattr__(name):
     if name.startswith("__") and name.endswith("__"):
         raise AttributeError(name)
-    errors = ("Error", "Lost", "TimedOut", "Cancelled", "Refused", "Unserializable", "VersionMismatch", "CommandFailed")
+    errors = (
+        "Error",
+        "Lost",
+        "TimedOut",
+        "Cancelled",
+        "Refused",
+        "Unserializable",
+        "VersionMismatch",
+        "CommandFailed",
+    )
     if name.endswith(errors):
         return PlaceholderError
     return Placeholder if name[:1].isupper() else Placeholder()

@@ -144,10 +144,10 @@ def remove_tree(path):
 def close_all_but(keep):
     """Close every descriptor except those in `keep`."""
     try:
-        names = [int(name) for name in os.listdir("/proc/self/fd")]
+        open_fds = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
-        names = range(256)
-    for fd in names:
+        open_fds = list(range(256))
+    for fd in open_fds:
         if fd not in keep:
             try:
                 os.close(fd)

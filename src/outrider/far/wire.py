@@ -10,7 +10,24 @@ frame; a large one announces its segments' sizes and comes in PART frames, betwe
 import os
 import struct
 
-HELLO, CALL, RESULT, RAISED, CANCEL, RUN, DATA, CREDIT, IMPORT, SOURCE, CONTROL, FILES, PART, BYE, PING, PONG = range(1, 17)
+(
+    HELLO,
+    CALL,
+    RESULT,
+    RAISED,
+    CANCEL,
+    RUN,
+    DATA,
+    CREDIT,
+    IMPORT,
+    SOURCE,
+    CONTROL,
+    FILES,
+    PART,
+    BYE,
+    PING,
+    PONG,
+) = range(1, 17)
 
 LARGE = 0x80
 """Flag: the payload is a table of segment sizes; PART frames with the same id follow."""
