@@ -11,7 +11,8 @@ from outrider.hops.base import Diagnosis, Hop
 from outrider.hops.wording import line_with
 
 # The cleaner is a process of its own, out of reach of the command's signals and holding none of its pipes: a
-# trap in the wrapper would not survive kill -9. kill -0 on another user's process (the command may be sudo)
+# trap in the wrapper would not survive kill -9; the extra subshell makes it nobody's child, as a far end ends all its
+# own. kill -0 on another user's process (the command may be sudo)
 # fails too, so the wording of the failure decides. It waits for the command, not for the command's children.
 _CLEANER = """\
 trap '' HUP INT QUIT TERM
@@ -24,7 +25,7 @@ cd -- "${1:-${TMPDIR:-/tmp}}" || exit 125
 folder=$(mktemp -d -- "$2XXXXXXXX") || exit 125
 folder=$(pwd -P)/$folder
 session=$(command -v setsid) || session=
-cd / && $session sh -c "$3" sh "$$" "$folder" </dev/null >/dev/null 2>&1 &
+(cd / && $session sh -c "$3" sh "$$" "$folder" </dev/null >/dev/null 2>&1 &)
 cd -- "$folder" || exit 125
 if [ "$4" ]; then TMPDIR=$folder; export TMPDIR; fi
 shift 4
