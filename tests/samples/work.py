@@ -40,5 +40,15 @@ class Place:
         return where()
 
 
+class Spy:
+    """Remembers which processes it was run in."""
+
+    def __init__(self):
+        self.pids = []
+
+    def run(self):
+        self.pids.append(os.getpid())
+
+
 def fail(message):
     raise LookupError(message)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,14 +18,14 @@ from outrider.compat.delegate_function import (
     SlurmDelegate,
     SSHDelegate,
     SubprocessDelegate,
-    SudoDelegate,
     SuDockerDelegate,
+    SudoDelegate,
     TemporaryDirectoryDelegate,
     TrivialDelegate,
     YAMLDelegate,
     shell_hook,
 )
-from tests.samples.work import Counter, Place
+from tests.samples.work import Counter, Place, Spy
 
 OLD = {"temporary_file_root": "/scratch", "delegate_executable_path": "/opt/bin/delegate-function-run"}
 TRIVIAL = "version: 0.1\nsequence:\n  - type: TrivialDelegate\n"
@@ -84,7 +85,9 @@ def test_a_call_a_state_change_and_an_exception(make, same_process):
 
 
 def test_a_far_exception_comes_with_its_traceback():
-    with pytest.raises(DelegateFunctionException, match=r"(?s)LookupError: why\n.*work\.py.*in fail") as caught:
+    with pytest.raises(
+        DelegateFunctionException, match=r"(?s)LookupError: why\n.*work\.py.*in fail"
+    ) as caught:
         SubprocessDelegate().invoke(Counter(), "fail", "why")
     assert isinstance(caught.value.__cause__, LookupError)
 
@@ -96,8 +99,8 @@ def test_a_delegate_that_cannot_be_passed_says_why():
 
 def test_a_temporary_directory_is_gone_afterwards():
     folder = TemporaryDirectoryDelegate().invoke(Place(), "where")["folder"]
-    assert folder != os.getcwd()
-    assert not os.path.exists(folder)
+    assert folder != str(Path.cwd())
+    assert not Path(folder).exists()
 
 
 def test_yaml_expands_variables_when_it_is_invoked(monkeypatch):
@@ -109,7 +112,14 @@ def test_yaml_expands_variables_when_it_is_invoked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["version: 0.1\nsequence: [{type: foo}]", "version: 0.1\nsequence: [{type: os}]", "version: 7\nsequence: []", "sequence: {", "[]"]
+    "text",
+    [
+        "version: 0.1\nsequence: [{type: foo}]",
+        "version: 0.1\nsequence: [{type: os}]",
+        "version: 7\nsequence: []",
+        "sequence: {",
+        "[]",
+    ],
 )
 def test_yaml_that_is_wrong_is_refused(text):
     with pytest.raises(DelegateFunctionException):
@@ -156,14 +166,6 @@ def test_late_binding_reads_the_environment_of_the_place(outer, tmp_path, monkey
         delegate.invoke(Counter(), "add", 2)
 
 
-class Spy:
-    def __init__(self):
-        self.pids = []
-
-    def run(self):
-        self.pids.append(os.getpid())
-
-
 @pytest.mark.parametrize("allowed", [False, True])
 def test_debug_hooks_run_where_their_delegate_starts_if_allowed(allowed, monkeypatch, capsys):
     if allowed:
@@ -187,7 +189,9 @@ def test_a_hook_makes_the_whole_chain_interactive():
     assert shell_hook()[1:] == ("run", [], {})
 
 
-@pytest.mark.parametrize("delegate", [TrivialDelegate(interactive=True), SubprocessDelegate(interactive=True)])
+@pytest.mark.parametrize(
+    "delegate", [TrivialDelegate(interactive=True), SubprocessDelegate(interactive=True)]
+)
 def test_a_shell_runs_on_the_own_terminal(delegate, capfd):
     delegate.invoke(ShellCommandClass(["sh", "-c", "echo $FOO"], env={"FOO": "here I am"}), "run")
     assert capfd.readouterr().out == "here I am\n"

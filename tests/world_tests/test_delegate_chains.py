@@ -7,6 +7,8 @@ names run the same table.
 import os
 import pwd
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from outrider import Route
 from outrider.compat import delegate_function as old
 from outrider.hops import docker, local, relay, slurm, ssh, sudo, tempdir
 from tests.samples import work
+from tests.user_config import configured
 
 CHAINS = [
     "trivial",
@@ -107,7 +110,7 @@ def assert_arrived(place, chain):
     if name == "slurm":
         assert place["job"]
     if name == "tempdir":
-        assert not os.path.exists(place["folder"])
+        assert not Path(place["folder"]).exists()
     assert (place["host"] != os.uname().nodename) is (name == "docker")
 
 
@@ -120,20 +123,21 @@ def test_route(chain, request):
     census = request.getfixturevalue("census")
     counter = work.Counter()
     with route.open() as far:
-        if route.hops:  # a route with no hop is a process of its own all the same
-            assert_arrived(far.call(work.where), chain)
+        place = far.call(work.where)
         assert far.invoke(counter, "add", 5) == 5
         assert vars(counter) == {"value": 5, "added": [5]}
         with pytest.raises(LookupError, match="no such luck") as caught:
             far.call(work.fail, "no such luck")
         assert "work.py" in "".join(caught.value.__notes__)
+    if route.hops:  # a route with no hop is a process of its own all the same
+        assert_arrived(place, chain)
     census.assert_nothing_left()
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_old_names(chain, request):
     delegates = [step.delegate() for step in steps(chain, request)]
-    for outer, inner in zip(delegates, delegates[1:], strict=False):
+    for outer, inner in pairwise(delegates):
         outer.set_subdelegate(inner)
     census = request.getfixturevalue("census")
     counter = work.Counter()
@@ -149,26 +153,6 @@ def test_old_names(chain, request):
 # --- late binding: the host decides how it goes on ----------------------------------------------------------------
 
 
-@pytest.fixture
-def their_routes(sshd):
-    """Writes outrider-a's own configuration; gone afterwards."""
-    home = pwd.getpwnam("outrider-a")
-    folder = os.path.join(home.pw_dir, ".config", "outrider")
-    file = os.path.join(folder, "config.toml")
-
-    def write(text):
-        made = not os.path.isdir(folder)
-        os.makedirs(folder, exist_ok=True)
-        with open(file, "w") as config:
-            config.write(text)
-        for path in (os.path.dirname(folder), folder, file) if made else (file,):
-            os.chown(path, home.pw_uid, home.pw_gid)
-
-    yield write
-    if os.path.exists(file):
-        os.unlink(file)
-
-
 def call_invoke_fail(route):
     counter = work.Counter()
     with route.open() as far:
@@ -179,12 +163,12 @@ def call_invoke_fail(route):
     return place
 
 
-def test_the_hosts_configuration_decides(sshd, sudo_rules, docker, system_outrider, their_routes, census):
+def test_the_hosts_configuration_decides(sshd, sudo_rules, docker, system_outrider, census):
     route = ssh("alpha", config=str(sshd.config)) | relay("grading", program=system_outrider)
-    their_routes('[routes]\ngrading = "sudo:outrider-b"\n')
-    assert call_invoke_fail(route)["uid"] == pwd.getpwnam("outrider-b").pw_uid
-    their_routes(f'[routes]\ngrading = "sudo:outrider-b | docker:{docker.image}"\n')
-    assert call_invoke_fail(route)["host"] != os.uname().nodename
+    with configured("outrider-a", '[routes]\ngrading = "sudo:outrider-b"\n'):
+        assert call_invoke_fail(route)["uid"] == pwd.getpwnam("outrider-b").pw_uid
+    with configured("outrider-a", f'[routes]\ngrading = "sudo:outrider-b | docker:{docker.image}"\n'):
+        assert call_invoke_fail(route)["host"] != os.uname().nodename
     census.assert_nothing_left()
 
 

@@ -5,14 +5,16 @@ the names `judge` (an account that may use Docker), `image` (an Apptainer image)
 """
 
 import os
-import pwd
 import shlex
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tests import doc_pages
 from tests.doc_pages import PAGES
+from tests.user_config import configured
 
 SERVED = [page for page in PAGES if any(block.needs for block in doc_pages.blocks(page))]
 
@@ -33,36 +35,31 @@ def program(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def folder():
+    """A folder that the users on the way may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as path:
+        Path(path).chmod(0o755)
+        yield path
+
+
+@pytest.fixture
 def judging(sshd, sudo_rules, docker, system_outrider):
     """The relay of docs/how-to/relay.md, as its administrator sets it up."""
-    user = pwd.getpwnam("outrider-b")
-    made = []
-    folder = user.pw_dir
-    for name in (".config", "outrider", "config.toml"):
-        folder = os.path.join(folder, name)
-        if not os.path.exists(folder):
-            made.append(folder)
-            if name != "config.toml":
-                os.mkdir(folder)
-    with open(folder, "w") as config:
-        config.write(f"[routes]\ngrading = \"docker(image='{docker.image}', network=none, memory=256M)\"\n")
-    for path in made:
-        os.chown(path, user.pw_uid, user.pw_gid)
-    yield SimpleNamespace(program=system_outrider, host=os.uname().nodename)
-    for path in reversed(made):
-        os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+    route = f"docker(image='{docker.image}', network=none, memory=256M)"
+    with configured("outrider-b", f'[routes]\ngrading = "{route}"\n'):
+        yield SimpleNamespace(program=system_outrider, host=os.uname().nodename)
 
 
 @pytest.mark.parametrize("page", SERVED, ids=doc_pages.name)
-def test_examples(page, request, program, tmp_path, monkeypatch):
+def test_examples(page, request, program, monkeypatch):
     blocks = doc_pages.blocks(page)
     world = {need: request.getfixturevalue(need) for block in blocks for need in block.needs}
+    monkeypatch.chdir(request.getfixturevalue("folder"))
     census = request.getfixturevalue("census")
     names = {"judge": "outrider-b"}
-    if "sshd" in world:
-        program("ssh", "/usr/bin/ssh", "-F", world["sshd"].config)
-    if "judging" in world:
+    if {"sshd", "judging"} & set(world):
         program("ssh", "/usr/bin/ssh", "-F", request.getfixturevalue("sshd").config)
+    if "judging" in world:
         names["judging"] = world["judging"]
     if "sudo_rules" in world:
         names["sudo_password"] = world["sudo_rules"].password
@@ -71,8 +68,5 @@ def test_examples(page, request, program, tmp_path, monkeypatch):
         names["image"] = str(world["apptainer"].image)
     if "system_outrider" in world:
         program("outrider", world["system_outrider"])
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
     doc_pages.run(page, blocks, **names)
     census.assert_nothing_left()

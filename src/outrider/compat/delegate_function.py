@@ -65,7 +65,9 @@ class BaseDelegate:
     terminal.
     """
 
-    def __init__(self, subdelegate: BaseDelegate | None = None, debug_pre_hook: Any = None, interactive: bool = False) -> None:
+    def __init__(
+        self, subdelegate: BaseDelegate | None = None, debug_pre_hook: Any = None, interactive: bool = False
+    ) -> None:
         self._subdelegate = subdelegate
         self._debug_pre_hook = shell_hook() if debug_pre_hook == "SHELL" else debug_pre_hook
         self._interactive = bool(interactive or self._debug_pre_hook)
@@ -98,8 +100,8 @@ class BaseDelegate:
             return
         if not is_debug_enabled():
             print(
-                f"{type(self).__name__}: the debug hook is not run; {DEBUG_VARIABLE}=yes on {platform.node()} would allow it, "
-                "and with it any code anywhere on the way",
+                f"{type(self).__name__}: the debug hook is not run; {DEBUG_VARIABLE}=yes on {platform.node()} "
+                "would allow it, and with it any code anywhere on the way",
                 file=sys.stderr,
             )
             return
@@ -107,7 +109,9 @@ class BaseDelegate:
         _invoke(before, obj, method, argc, kwargs, interactive=True)
 
 
-def _invoke(route: Route, obj: Any, method: str, argc: Sequence[Any], kwargs: Mapping[str, Any], interactive: bool) -> Any:
+def _invoke(
+    route: Route, obj: Any, method: str, argc: Sequence[Any], kwargs: Mapping[str, Any], interactive: bool
+) -> Any:
     if not route.hops:
         return getattr(obj, method)(*argc, **kwargs)
     with _translated():
@@ -157,7 +161,9 @@ class SubprocessDelegate(BaseDelegate):
 class SudoDelegate(SubprocessDelegate):
     """Another user, by sudo."""
 
-    def __init__(self, *args: Any, user: str | None = None, sudo_args: Sequence[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, user: str | None = None, sudo_args: Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._user = user
         self._sudo_args = list(sudo_args or ())
@@ -169,7 +175,9 @@ class SudoDelegate(SubprocessDelegate):
 class SSHDelegate(SubprocessDelegate):
     """Another machine, by ssh."""
 
-    def __init__(self, user: str | None, host: str, *args: Any, ssh_options: Sequence[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, user: str | None, host: str, *args: Any, ssh_options: Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._user = user
         self._host = host
@@ -206,7 +214,11 @@ class SuDockerDelegate(DockerDelegate):
     """A Docker container, started by sudo."""
 
     def __init__(
-        self, *argc: Any, docker_user: str | None = None, sudo_args: Sequence[str] | None = None, **kwargs: Any
+        self,
+        *argc: Any,
+        docker_user: str | None = None,
+        sudo_args: Sequence[str] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*argc, **kwargs)
         self._docker_user = docker_user
@@ -245,7 +257,9 @@ class LateBoundYAMLDelegate(YAMLDelegate):
 
     def _file(self, environment: Mapping[str, str]) -> str:
         if CONFIG_VARIABLE not in environment:
-            raise DelegateFunctionException(f"{CONFIG_VARIABLE} must be set where the LateBoundYAMLDelegate starts")
+            raise DelegateFunctionException(
+                f"{CONFIG_VARIABLE} must be set where the LateBoundYAMLDelegate starts"
+            )
         return environment[CONFIG_VARIABLE]
 
 
@@ -336,7 +350,9 @@ def _factory(entry: dict[str, Any]) -> Callable[..., BaseDelegate]:
 
 def _expand(value: Any, environment: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda found: environment.get(found[1] or found[2], found[0]), value)
+        return re.sub(
+            r"\$(?:(\w+)|\{(\w+)\})", lambda found: environment.get(found[1] or found[2], found[0]), value
+        )
     if isinstance(value, list):
         return [_expand(item, environment) for item in value]
     if isinstance(value, dict):
