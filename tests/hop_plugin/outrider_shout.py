@@ -8,6 +8,13 @@ from typing import ClassVar
 from outrider.command import Command
 from outrider.hops.base import Hop
 
+_SCRIPT = """\
+words=$1 times=$2
+shift 2
+while [ "$times" -gt 0 ]; do echo "$words" >&2; times=$((times - 1)); done
+exec "$@"
+"""
+
 
 @dataclass(frozen=True)
 class Shout(Hop):
@@ -20,5 +27,4 @@ class Shout(Hop):
     positional: ClassVar[tuple[str, ...]] = ("words",)
 
     def wrap(self, command: Command) -> Command:
-        script = 'words=$1 times=$2; shift 2; while [ "$times" -gt 0 ]; do echo "$words" >&2; times=$((times - 1)); done; exec "$@"'
-        return command.replace(["sh", "-c", script, "sh", self.words, str(self.times), *command.argv])
+        return command.replace(["sh", "-c", _SCRIPT, "sh", self.words, str(self.times), *command.argv])

@@ -10,8 +10,9 @@ from outrider.hops.base import Hop
 from outrider.hops.options import Option, options_of
 
 nasty = st.sampled_from(
-    ["", " ", "true", "none", "3", "1.5", "1e3", "nan", "a b", "a,b", "a=b", "=", "|", "a|b", "(x)", "[1]", "{a=1}", '"', "'",
-     "\\", "\\n", "\n", "\t", "$X", "#", ":", "a:b", "é", "漢", "\udcff", "\x7f", "\u2028", "-x", "--", "ssh", "x@y", "\U0001f600"]
+    ["", " ", "true", "none", "3", "1.5", "1e3", "nan", "a b", "a,b", "a=b", "=", "|", "a|b",
+     "(x)", "[1]", "{a=1}", '"', "'", "\\", "\\n", "\n", "\t", "$X", "#", ":", "a:b", "é", "漢", "\udcff", "\x7f", "\u2028",
+     "-x", "--", "ssh", "x@y", "\U0001f600"]
 )  # fmt: skip
 texts = nasty | st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=12)
 words = st.text("abcXYZ019._/-", min_size=1, max_size=8).filter(lambda word: word[0] not in "-.")
@@ -61,7 +62,7 @@ def hops(draw: st.DrawFn) -> Hop:
     """Any built-in hop with some of its options."""
     kind = draw(st.sampled_from(registry.BUILT_IN))
     options = options_of(kind)
-    required = [name for name in (*kind.positional[:1], *_required(kind))]
+    required = [*kind.positional[:1], *_required(kind)]
     chosen = draw(st.lists(st.sampled_from(sorted(options)), unique=True, max_size=4)) if options else []
     if kind.name == "flux":
         chosen = [name for name in chosen if name != "memory"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def test_no_sizes(text: str | int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(90, "00:01:30"), ("90", "00:01:30"), (0.5, "00:00:01"), ("5m", "00:05:00"), ("1h30m", "01:30:00"), ("1h 30m", "01:30:00"),
+    [(90, "00:01:30"), ("90", "00:01:30"), (0.5, "00:00:01"), ("5m", "00:05:00"), ("1h30m", "01:30:00"),
+     ("1h 30m", "01:30:00"),
      ("00:05:00", "00:05:00"), ("1:30", "00:01:30"), ("2d", "2-00:00:00"), ("1-12", "1-12:00:00"), ("1-12:30", "1-12:30:00"),
      ("1w", "7-00:00:00"), ("1.5h", "01:30:00")],
 )  # fmt: skip
@@ -128,7 +130,7 @@ class TestSsh:
         assert argv[-3:] == ("--", "login", "cd -- /x && exec env A=1 echo 'a b'")
         assert argv.index("Compression=yes") < argv.index("BatchMode=yes")
         for pair in (("-l", "alice"), ("-p", "22"), ("-i", "id"), ("-F", "conf"), ("-J", "j")):
-            assert pair in zip(argv, argv[1:], strict=False)
+            assert pair in list(pairwise(argv))
 
     def test_sharing(self) -> None:
         plain = hops.ssh("h")
@@ -188,7 +190,8 @@ class TestContainers:
         assert argv[:2] == ("docker", "run")
         assert argv[-3:] == ("--", "i", "-a")
         for word in ("--rm", "--interactive", "--log-driver=none", "--entrypoint=prog", "--memory=1048576b", "--cpus=0.5",
-                     "--env=A=1", "--env=B=2", "--workdir=/w/sub", "--network=none", "--gpus=all", "--pull=missing"):  # fmt: skip
+                     "--env=A=1", "--env=B=2", "--workdir=/w/sub", "--network=none",
+                     "--gpus=all", "--pull=missing"):  # fmt: skip
             assert word in argv
 
     def test_a_relative_folder_starts_where_the_image_does(self) -> None:

@@ -26,7 +26,8 @@ assert repr(hop) == "shout('good morning', times=2)", repr(hop)
 done = subprocess.run(chain.wrap(Command(["echo", "far"])).argv, capture_output=True, text=True)
 assert (done.stdout, done.stderr) == ("far\\n", "good morning\\n" * 2), done
 assert "shout" in registry.names()
-for name, words in (("broken", "outrider-shout cannot be loaded"), ("other", "no Hop class of that name"), ("shuot", "'shout'")):
+wrong = {"broken": "outrider-shout cannot be loaded", "other": "no Hop class of that name", "shuot": "'shout'"}
+for name, words in wrong.items():
     try:
         Chain.parse(name + ":x")
     except ConfigError as error:

@@ -50,7 +50,8 @@ class TestSsh:
         check_hop(self.hop(sshd), run=run_here)
         check_hop(self.hop(sshd, "noisy"), run=run_here)
         check_hop(hops.ssh(sshd.alpha.host, user=sshd.alpha.user, port=sshd.alpha.port, identity=sshd.identity,
-                           options={"UserKnownHostsFile": str(sshd.alpha.known_hosts)}, share=False), run=run_here)  # fmt: skip
+                           share=False,
+                           options={"UserKnownHostsFile": str(sshd.alpha.known_hosts)}), run=run_here)  # fmt: skip
 
     @pytest.mark.parametrize(
         ("host", "words"),
@@ -81,7 +82,9 @@ class TestSsh:
             closed.bind(("127.0.0.1", 0))
             nobody = hops.ssh("127.0.0.1", port=closed.getsockname()[1])
             assert blamed(Chain(self.hop(sshd), nobody))[0] == 1
-            assert blamed(Chain(nobody.replace(config=str(sshd.config)), hops.ssh("127.0.0.1", port=1)))[0] == 0
+            assert (
+                blamed(Chain(nobody.replace(config=str(sshd.config)), hops.ssh("127.0.0.1", port=1)))[0] == 0
+            )
 
     def test_a_socket_path_too_long(self, sshd: Any, tmp_path: Path) -> None:
         chain = Chain(hops.ssh("alpha", config=sshd.config, control_path=str(tmp_path / ("x" * 100))))

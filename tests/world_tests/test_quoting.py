@@ -66,8 +66,8 @@ def one(sshd: Any, shared_connections: None) -> tuple[Hop, ...]:
 
 
 @pytest.fixture(scope="module")
-def two(one: tuple[Hop, ...]) -> tuple[Hop, ...]:
-    return (*one, hops.ssh("beta"))
+def two(sshd: Any, one: tuple[Hop, ...]) -> tuple[Hop, ...]:
+    return (*one, hops.ssh("beta", config=sshd.config_of("outrider-a")))
 
 
 @through_servers

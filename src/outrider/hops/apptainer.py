@@ -17,7 +17,10 @@ from outrider.hops.wording import line_with, own_program_missing
 
 _MESSAGES = (
     (
-        r"could not open image|no such file or directory.*\.sif|image .*does not exist|while getting image|failed to retrieve path",
+        (
+            r"could not open image|no such file or directory.*\.sif|image .*does not exist"
+            r"|while getting image|failed to retrieve path"
+        ),
         "the image is not there",
         "give the path as it is on that machine; docker://NAME pulls one",
     ),
@@ -27,7 +30,10 @@ _MESSAGES = (
         "pull it by hand where there is network: apptainer pull FILE.sif docker://NAME",
     ),
     (
-        r"[Uu]ser namespaces? (?:is |are )?(?:not|disabled)|[Ff]ailed to create user namespace|clone.*(?:Operation not permitted|No space left)",
+        (
+            r"[Uu]ser namespaces? (?:is |are )?(?:not|disabled)|[Ff]ailed to create user namespace"
+            r"|clone.*(?:Operation not permitted|No space left)"
+        ),
         "this machine lets you make no user namespaces",
         "ask the administrator for user namespaces or a setuid Apptainer",
     ),

@@ -102,13 +102,27 @@ class Container(Hop):
         return replace(self, terminal=True)
 
     def wrap(self, command: Command) -> Command:
-        command = self._with_folder(utf8_only(Command(command.argv, {**dict(self.env), **command.env}, command.cwd)))
-        flags = [*self._shared(command.cwd), *(f"--env={name}={value}" for name, value in command.env.items())]
+        command = self._with_folder(
+            utf8_only(Command(command.argv, {**dict(self.env), **command.env}, command.cwd))
+        )
+        flags = [
+            *self._shared(command.cwd),
+            *(f"--env={name}={value}" for name, value in command.env.items()),
+        ]
         if self.container is not None:
             words: tuple[str, ...] = ("exec", *flags, *self.extra, "--", self.container, *command.argv)
         else:
             entry, rest = self._entry(command.argv)
-            words = ("run", "--rm", "--log-driver=none", *flags, *self._run_flags(), *entry, *self.extra, "--")
+            words = (
+                "run",
+                "--rm",
+                "--log-driver=none",
+                *flags,
+                *self._run_flags(),
+                *entry,
+                *self.extra,
+                "--",
+            )
             words += (str(self.image), *rest)
         return Command((self.program, *self._global(), *words))
 
@@ -117,7 +131,9 @@ class Container(Hop):
         folder = self.workdir if command.cwd is None else posixpath.join(self.workdir or "", command.cwd)
         if folder is None or posixpath.isabs(folder):
             return Command(command.argv, command.env, folder)
-        return Command(Command(command.argv, cwd=folder).as_argv(), command.env)  # from where the image starts
+        return Command(
+            Command(command.argv, cwd=folder).as_argv(), command.env
+        )  # from where the image starts
 
     def _entry(self, argv: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What sets the entry point, and the words that follow the image."""

@@ -16,13 +16,19 @@ _MESSAGES: Messages = (
         False,
     ),
     (
-        r"Cannot connect to the Docker daemon|[Ee]rror during connect|docker daemon is not running|failed to connect to the docker API",
+        (
+            r"Cannot connect to the Docker daemon|[Ee]rror during connect|docker daemon is not running"
+            r"|failed to connect to the docker API"
+        ),
         "the Docker engine does not answer",
         "start it (systemctl start docker), or point DOCKER_HOST to it",
         True,
     ),
     (
-        r"Unable to find image .* locally|No such image|pull access denied|manifest (?:for .* not found|unknown)|repository does not exist",
+        (
+            r"Unable to find image .* locally|No such image|pull access denied"
+            r"|manifest (?:for .* not found|unknown)|repository does not exist"
+        ),
         "the image is not there and could not be pulled",
         "check the name, `docker pull` or build it there first",
         False,
@@ -36,7 +42,10 @@ _MESSAGES: Messages = (
         False,
     ),
     (
-        r"invalid reference format|unknown flag|invalid argument .* for|invalid mount|invalid volume specification",
+        (
+            r"invalid reference format|unknown flag|invalid argument .* for|invalid mount"
+            r"|invalid volume specification"
+        ),
         "docker does not accept an option",
         "the message names it",
         False,

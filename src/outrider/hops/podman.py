@@ -22,7 +22,10 @@ _MESSAGES: Messages = (
         False,
     ),
     (
-        r"short-name .* did not resolve|short-name resolution|initializing source|manifest unknown|image not known|requested access to the resource is denied",
+        (
+            r"short-name .* did not resolve|short-name resolution|initializing source|manifest unknown"
+            r"|image not known|requested access to the resource is denied"
+        ),
         "the image is not there and could not be pulled",
         "check the name (Podman wants the registry too), `podman pull` or build it there first",
         False,

@@ -7,8 +7,8 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 from outrider.errors import ConfigError
-from outrider.hops.base import Hop
 from outrider.hops.apptainer import Apptainer
+from outrider.hops.base import Hop
 from outrider.hops.cwd import Cwd
 from outrider.hops.docker import Docker
 from outrider.hops.env import Env

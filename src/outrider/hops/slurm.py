@@ -16,7 +16,10 @@ from outrider.hops.wording import line_with, own_program_missing
 _SPEAKER = r"(?:^srun: |^slurm(?:step)?d[\w.-]*: ).*"
 _MESSAGES = (
     (
-        r"Unable to contact slurm controller|Unable to establish .*connection|Connection (?:refused|timed out)|Zero Bytes were transmitted|controller .*not responding",
+        (
+            r"Unable to contact slurm controller|Unable to establish .*connection"
+            r"|Connection (?:refused|timed out)|Zero Bytes were transmitted|controller .*not responding"
+        ),
         "Slurm's controller does not answer",
         "`scontrol ping` there tells whether it runs",
         True,
@@ -35,13 +38,21 @@ _MESSAGES = (
     ),
     (r"[Ii]nvalid qos", "Slurm does not accept the qos", "`sacctmgr show qos` lists them: qos=", False),
     (
-        r"[Ii]nvalid feature specification|Invalid node name|Reservation .*invalid|requested reservation is invalid",
+        (
+            r"[Ii]nvalid feature specification|Invalid node name|Reservation .*invalid"
+            r"|requested reservation is invalid"
+        ),
         "there is nothing of that name",
         "check constraint=, nodelist= and reservation=",
         False,
     ),
     (
-        r"Requested (?:node|partition) configuration (?:is )?not available|Memory specification can not be satisfied|CPU count .* can not be satisfied|More processors requested than permitted|Unable to create step.*(?:not available|exceed)|Invalid generic resource|node count specification invalid",
+        (
+            r"Requested (?:node|partition) configuration (?:is )?not available"
+            r"|Memory specification can not be satisfied|CPU count .* can not be satisfied"
+            r"|More processors requested than permitted|Unable to create step.*(?:not available|exceed)"
+            r"|Invalid generic resource|node count specification invalid"
+        ),
         "no node has what is asked for",
         "`sinfo -o '%n %c %m %G'` there lists what nodes have: ask for less cpus=, memory=, gpus= or nodes=",
         False,
@@ -65,7 +76,10 @@ _MESSAGES = (
         False,
     ),
     (
-        r"Unable to allocate resources: (?:Requested nodes are busy|.*[Ii]mmediate)|Immediate .*(?:impossible|failed)",
+        (
+            r"Unable to allocate resources: (?:Requested nodes are busy|.*[Ii]mmediate)"
+            r"|Immediate .*(?:impossible|failed)"
+        ),
         "nothing is free right now",
         "give it longer to wait with immediate=, or leave that out",
         True,
@@ -83,7 +97,10 @@ _MESSAGES = (
         True,
     ),
     (
-        r"CANCELLED|forcing job termination|[Jj]ob (?:\d+ )?.*has been (?:revoked|cancelled)|Job allocation \d+ has been revoked",
+        (
+            r"CANCELLED|forcing job termination|[Jj]ob (?:\d+ )?.*has been (?:revoked|cancelled)"
+            r"|Job allocation \d+ has been revoked"
+        ),
         "the job was cancelled",
         "whoever cancelled it, or a limit of the site, can tell why: `scontrol show job`",
         False,
@@ -96,7 +113,11 @@ _MESSAGES = (
         False,
     ),
     (
-        r"Unable to allocate resources|Unable to create step|Task launch .* failed|Application launch failed|slurm_job_submit|[Aa]uthentication|Protocol authentication|Invalid credential|munge",
+        (
+            r"Unable to allocate resources|Unable to create step|Task launch .* failed"
+            r"|Application launch failed|slurm_job_submit|[Aa]uthentication|Protocol authentication"
+            r"|Invalid credential|munge"
+        ),
         "Slurm did not start it",
         "the message says why; `sinfo` and `squeue` there say more",
         False,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, TypeVar
@@ -100,7 +100,10 @@ _MESSAGES: tuple[tuple[str, str, str, bool], ...] = (
         False,
     ),
     (
-        r"Bad configuration option|Bad owner or permissions|keyword .* extra arguments|Can't open user config file",
+        (
+            r"Bad configuration option|Bad owner or permissions|keyword .* extra arguments"
+            r"|Can't open user config file"
+        ),
         "ssh does not accept its configuration",
         "the message names file and line",
         False,
@@ -112,7 +115,10 @@ _MESSAGES: tuple[tuple[str, str, str, bool], ...] = (
         False,
     ),
     (
-        r"Timeout, server (?P<host>\S+) not responding|Connection to (?P<to>\S+) (?:port \d+ )?(?:timed out|closed by remote host)",
+        (
+            r"Timeout, server (?P<host>\S+) not responding"
+            r"|Connection to (?P<to>\S+) (?:port \d+ )?(?:timed out|closed by remote host)"
+        ),
         "the connection was lost",
         _GONE,
         True,
@@ -199,7 +205,7 @@ class Ssh(Hop):
         others = (self.identity, self.config, self.options, self.extra, self.program)
         if others == (None, None, (), (), "ssh"):
             return ""
-        return "-" + hashlib.sha256(repr(others).encode()).hexdigest()[:5]
+        return "-" + f"{zlib.crc32(repr(others).encode()):08x}"[:5]
 
     def with_terminal(self) -> Ssh:
         return replace(self, terminal=True)
