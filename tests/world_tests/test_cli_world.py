@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.command_line import on_terminal, outrider
+from tests.user_config import configured
 
 WORK = "tests.samples.far_work"
 
@@ -155,24 +153,6 @@ def test_an_error_names_the_hop(sshd, sudo_rules):
 
 
 # --- a relay, and the sudoers rule that allows exactly it
-
-
-@contextmanager
-def configured(user: str, text: str) -> Iterator[None]:
-    """The configuration of a test user, while it lasts."""
-    entry = pwd.getpwnam(user)
-    folder = Path(entry.pw_dir, ".config", "outrider")
-    folder.mkdir(parents=True)
-    file = folder / "config.toml"
-    file.write_text(text)
-    for path in (folder.parent, folder, file):
-        os.chown(path, entry.pw_uid, entry.pw_gid)
-    try:
-        yield
-    finally:
-        file.unlink()
-        folder.rmdir()
-        folder.parent.rmdir()
 
 
 @pytest.fixture
