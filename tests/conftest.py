@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -35,9 +36,10 @@ def _become_a_stranger() -> None:
     for name in list(os.environ):
         if name.startswith(dropped) and name not in kept:
             del os.environ[name]
-    # Shims of a Python version manager look for their settings in the home that is gone.
-    parts = os.environ["PATH"].split(":")
-    os.environ["PATH"] = ":".join(part for part in parts if "/shims" not in part)
+    # As in an activated virtual environment. Shims of a Python version manager look for their settings in the
+    # home that is gone.
+    parts = [part for part in os.environ["PATH"].split(":") if "/shims" not in part]
+    os.environ["PATH"] = ":".join([str(Path(sys.executable).parent), *parts])
     os.environ["HOME"] = tempfile.mkdtemp(prefix="home-for-tests-")
     atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
