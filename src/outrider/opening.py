@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import select
 import signal
@@ -367,7 +368,12 @@ class Foreground:
 def make_control_folder(chain: Chain) -> None:
     """The private folder of shared ssh connections, where an ssh hop will look for it."""
     if any(hop.name == "ssh" for hop in chain.hops):
-        folder = Path(ssh.CONTROL_FOLDER).expanduser()
+        # ssh takes ~ from the account, not from $HOME, which may differ: in tests, under cron, after su.
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:  # a user without an account: ssh refuses to start, and says why
+            return
+        folder = Path(ssh.CONTROL_FOLDER.replace("~", home, 1))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if status.st_uid != os.getuid() or status.st_mode & 0o077:
