@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from outrider.errors import ConfigError
 
@@ -46,3 +46,13 @@ class Options:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is a number of seconds above 0 or None, not {value!r}", key=name)
+
+    def changed(self, changes: Mapping[str, Any]) -> Options:
+        """These options with some changed; a name that is none is a ConfigError."""
+        names = [item.name for item in fields(self)]
+        for name in changes:
+            if name not in names:
+                raise ConfigError(
+                    f"no option {name!r}", key=name, hint=f"the options are {', '.join(sorted(names))}"
+                )
+        return replace(self, **changes)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from outrider import config
 from outrider.chain import Chain
 from outrider.command import Argument
-from outrider.errors import ConfigError
 from outrider.hops.base import Hop
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand
@@ -54,15 +52,7 @@ class Route(Chain):
 
     def options(self, **changes: Any) -> Self:
         """The same hops with other options; see `Options` for their names, units and meaning."""
-        names = {item.name for item in dataclasses.fields(Options)}
-        unknown = sorted(set(changes) - names)
-        if unknown:
-            raise ConfigError(
-                f"no option {unknown[0]!r}",
-                key=unknown[0],
-                hint=f"the options are {', '.join(sorted(names))}",
-            )
-        return type(self)(*self.hops, options=dataclasses.replace(self._options, **changes))
+        return type(self)(*self.hops, options=self._options.changed(changes))
 
     def open(self) -> Session:
         """Open the far end, for many calls. Raises RouteError, naming the hop that cannot be passed."""

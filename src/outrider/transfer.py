@@ -94,11 +94,11 @@ class _Transfer:
     def __init__(self, session: Session, op: str, path: str) -> None:
         self.session = session
         self.path = path
-        self.request: Request = session._new_request(None)
+        self.request: Request = session.connection.new_request(None)
         self.request.credit = Credit()
         self.request.content = self._arrived
         self._pieces: deque[tuple[bytes, bool]] = deque()
-        session._send(wire.FILES, self.request.ident, [data.dumps({"op": op, "path": path})])
+        session.connection.send(wire.FILES, self.request.ident, [data.dumps({"op": op, "path": path})])
 
     def _arrived(self, piece: bytes, ends: bool) -> None:
         self._pieces.append((piece, ends))
@@ -112,10 +112,10 @@ class _Transfer:
             size = self._take(len(view))
             last = ends and size == len(view)
             flags = wire.STDIN | (wire.END if last else 0)
-            self.session._send_frame(wire.DATA, self.request.ident, bytes(view[:size]), flags)
+            self.session.connection.send_frame(wire.DATA, self.request.ident, bytes(view[:size]), flags)
             view = view[size:]
         if ends and not body:
-            self.session._send_frame(wire.DATA, self.request.ident, b"", wire.STDIN | wire.END)
+            self.session.connection.send_frame(wire.DATA, self.request.ident, b"", wire.STDIN | wire.END)
 
     def _take(self, wanted: int) -> int:
         """Credit for a piece. The reading that brings more of it is ours to do while we wait."""
@@ -129,10 +129,10 @@ class _Transfer:
 
     def _await(self, news: Slot) -> None:
         """Read until something has happened for this request."""
-        if self.request.done or self.session._link.over:
+        if self.request.done or self.session.connection.over:
             self.finish()
             raise files.TransferError("the far end ended the transfer early")
-        self.session._wait_for(news)
+        self.session.connection.wait_for(news, self.session.timeout)
 
     def _next(self) -> tuple[bytes, bool]:
         while True:
@@ -155,14 +155,14 @@ class _Transfer:
 
     def finish(self) -> None:
         """Wait for the far end's own word that all is well."""
-        self.session._wait(self.request)
+        self.session.connection.wait(self.request, self.session.timeout)
         kind, _, segments = self.request.value
         if kind == wire.RAISED:
             raise files.TransferError(str(data.loads(segments[0])["message"]))
 
     def cancel(self) -> None:
-        if not self.request.done and not self.session._link.over:
-            self.session._cancel_and_wait(self.request)
+        if not self.request.done and not self.session.connection.over:
+            self.session.connection.cancel_and_wait(self.request)
 
     def failed(self, message: str) -> RouteError:
         self.cancel()

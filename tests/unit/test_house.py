@@ -23,7 +23,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("chain",),
     ("config", "testing", "options", "results", "places", "sample"),
     ("calls", "request", "hub", "opening"),
-    ("relaying",),
+    ("relaying", "connection"),
+    ("connection",),
     ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
     ("route",),

@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from outrider import CommandFailed, FarError, Lost, Refused, Route, RouteError, TimedOut, VersionMismatch
+from outrider import (
+    CommandFailed,
+    ConfigError,
+    FarError,
+    Lost,
+    Refused,
+    Route,
+    RouteError,
+    TimedOut,
+    VersionMismatch,
+)
 from outrider.hops import cwd, env, local, tempdir
 from tests.samples import far_work
 
@@ -332,7 +342,7 @@ def test_a_call_that_will_not_end_takes_its_far_end_with_it():
         pid = far.far.pid
         with pytest.raises(TimedOut):
             far.call(far_work.stubborn)
-        assert not Path(f"/proc/{pid}").exists() or far._stream.process.poll() is not None
+        assert not Path(f"/proc/{pid}").exists() or far.connection.process.poll() is not None
 
 
 def test_closing_leaves_no_daemons(seconds):
@@ -506,3 +516,13 @@ def test_a_login_that_says_why_it_refuses_is_quoted(tmp_path):
     with pytest.raises(RouteError, match="This account is closed") as caught:
         HERE.options(python=str(refusing)).open()
     assert caught.value.returncode == 9
+
+
+def test_an_open_session_takes_other_options(far):
+    with pytest.raises(TimedOut):
+        far.options(timeout=0.3).call(time.sleep, 100)
+    assert far.options(trust="data").call(far_work.add, 1) == 1
+    with pytest.raises(ConfigError, match="settled when a far end is opened"):
+        far.options(cwd="/")
+    with pytest.raises(ConfigError, match="no option 'tiemout'"):
+        far.options(tiemout=1)

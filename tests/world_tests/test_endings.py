@@ -91,7 +91,7 @@ def test_killed_hop_process(route, census, seconds):
     with route.open() as far:
         future = far.submit(os.system, f"sleep {seconds}")
         time.sleep(0.3)
-        os.kill(far._stream.process.pid, signal.SIGKILL)
+        os.kill(far.connection.process.pid, signal.SIGKILL)
         with pytest.raises(Lost):
             future.result(10)
     census.assert_nothing_left(timeout=15)

@@ -1,0 +1,268 @@
+"""The stream to an open far end, and every request under way on it: sending, waiting, cancelling, and its end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from outrider import calls, opening
+from outrider.chain import Chain
+from outrider.errors import Lost, OutriderError, TimedOut
+from outrider.far import data, wire
+from outrider.far.link import Link, Slot
+from outrider.hub import hub
+from outrider.options import OnOutput, Options
+from outrider.request import LabelledOutput, Request
+from outrider.results import FarEnd
+
+CANCEL_WAIT = 5.0
+"""Seconds to wait for the far end to confirm that something cancelled has ended."""
+CLOSE_WAIT = 3.0
+_live: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+class Connection:
+    """One open route. Whoever waits for an answer reads for all; the hub reads for what nobody waits for."""
+
+    def __init__(self, chain: Chain, options: Options) -> None:
+        self.chain = chain
+        self.options = options
+        self.place = chain.label()
+        stream = opening.Opening(chain, options).open()
+        self._stream = stream
+        self.noise = stream.noise
+        self.far = _far_end(stream.hello)
+        self._requests: dict[int, Request] = {}
+        self._background = 0
+        self.closed = False
+        self._ending: str | None = None
+        self._lock = threading.Lock()
+        self._modules = calls.ModuleServer()
+        self._link = Link(stream.reader, stream.write_fd, self._handle, self._ended, options.max_answer)
+        self._unasked_output = LabelledOutput(self.far.host)
+        _live.add(self)
+
+    @property
+    def over(self) -> bool:
+        """True once nothing can be sent or received any more."""
+        return self._link.over
+
+    def under_way(self) -> list[int]:
+        """Ids of the requests that wait for their answer."""
+        return list(self._requests)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The route's one process on this machine."""
+        return self._stream.process
+
+    def close(self) -> None:
+        """End the far end with all that runs there; safe to call again, and from `atexit`."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+        with suppress(OSError):
+            self._link.try_send(wire.BYE, 0, [b"bye"], 0.2)
+        process = self._stream.process
+        hub().forget(self._stream.reader.fd)
+        with suppress(OSError):
+            assert process.stdin
+            process.stdin.close()
+        opening.end_process(process, CLOSE_WAIT)
+        self._link.end("the session was closed")
+        self._stream.stderr.ended.wait(0.2)
+        hub().forget(self._stream.stderr.fd)
+        opening.close_pipes(process)
+        _live.discard(self)
+
+    # --- requests -----------------------------------------------------------------------------------------------
+
+    def new_request(self, on_output: OnOutput | None) -> Request:
+        """A request with an id of its own, ready to be sent."""
+        if self.closed or self._link.over:
+            raise self._lost()
+        request = Request(self._link.new_ident(), on_output)
+        self._requests[request.ident] = request
+        return request
+
+    def send(self, kind: int, ident: int, segments: Sequence[Any], flags: int = 0) -> None:
+        try:
+            self._link.send(kind, ident, segments, flags)
+        except (OSError, ValueError):
+            self._link.end("the stream broke")
+            raise self._lost() from None
+
+    def send_frame(self, kind: int, ident: int, payload: bytes = b"", flags: int = 0) -> None:
+        try:
+            if kind == wire.CANCEL:
+                self._link.send(kind, ident, [payload])
+            else:
+                self._link.send_frame(kind, ident, payload, flags)
+        except (OSError, ValueError):
+            self._link.end("the stream broke")
+            raise self._lost() from None
+
+    def wait(self, request: Request, timeout: float | None = None) -> Request:
+        """Return when `request` is answered; raises TimedOut (then it is cancelled there), Lost, or what was raised."""
+        try:
+            done = self._link.wait(request, timeout)
+        except BaseException as error:  # Ctrl-C above all: what runs there ends too
+            self.cancel_and_wait(request)
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(f"cancelled at {self.place}; nothing of it is left running there")
+            raise
+        finally:
+            self._arm()
+        if not done and self._link.over:
+            raise self._lost()
+        if not done:
+            self.cancel_and_wait(request)
+            raise TimedOut(f"not done within {timeout:g} s", hop=self.place)
+        if isinstance(request.value, BaseException):
+            raise request.value
+        return request
+
+    def wait_for(self, slot: Slot, timeout: float | None) -> None:
+        """Read, or wait while another reads, until `slot` is done or the stream is over."""
+        try:
+            if not self._link.wait(slot, timeout) and not self._link.over:
+                raise TimedOut(f"nothing moved for {timeout:g} s", hop=self.place)
+        finally:
+            self._arm()
+
+    def cancel_and_wait(self, request: Request) -> None:
+        """Cancel there, and wait for the answer that says so; if none comes, the session is not worth keeping."""
+        with suppress(OutriderError):
+            self.send_frame(wire.CANCEL, request.ident)
+            if self._link.wait(request, CANCEL_WAIT) or self._link.over:
+                self._requests.pop(request.ident, None)
+                return
+        self.close()
+
+    def in_background(self, request: Request, finished: Callable[[Request], None]) -> None:
+        """Let the hub read for a request that nobody waits for."""
+        with self._lock:
+            request.finished = finished
+            self._background += 1
+            done = request.done
+        if done:
+            self._finish_background(request)
+        if self._link.over:
+            self._ended(self._ending or "the stream ended")
+        self._arm()
+
+    def _finish_background(self, request: Request) -> None:
+        with self._lock:
+            finished, request.finished = request.finished, None
+            if finished is not None:
+                self._background -= 1
+        if finished is not None:
+            finished(request)
+
+    def _arm(self) -> None:
+        if self._background and not self._link.has_waiters() and not self._link.over and not self.closed:
+            if self._link.reader.buffered():
+                self._read_in_background()
+            else:
+                hub().watch(self._stream.reader.fd, self._read_in_background, once=True)
+
+    def _read_in_background(self) -> None:
+        """In the hub's thread: read what is there, unless somebody else is reading."""
+        if self._link.reading.acquire(False):
+            try:
+                while not self._link.over and self._link.readable(0):
+                    self._link.read_one()
+                    if self._link.has_waiters():
+                        break
+            finally:
+                self._link.reading.release()
+            self._link.pass_on()
+            self._arm()
+
+    def _handle(self, kind: int, ident: int, flags: int, segments: Sequence[Any]) -> None:
+        """Deal with one message from the far end; called by whichever thread reads."""
+        if kind == wire.IMPORT:
+            asked = data.loads(segments[0])
+            self.send(wire.SOURCE, ident, [data.dumps(self._modules.answer(str(asked["module"])))])
+            return
+        request = self._requests.get(ident)
+        if kind == wire.DATA:
+            self._output(request, ident, flags, segments[0])
+        elif request is None:
+            return  # an answer to what was given up already
+        elif kind == wire.CREDIT:
+            if request.credit is not None:
+                request.credit.grant(int(segments[0]))
+            request.tell()
+        elif kind in (wire.RESULT, wire.RAISED, wire.PONG):
+            self._requests.pop(ident, None)
+            if request.credit is not None:
+                request.credit.close()
+            request.finish((kind, flags, segments))
+            request.tell()
+            self._finish_background(request)
+
+    def _output(self, request: Request | None, ident: int, flags: int, piece: bytes) -> None:
+        channel = flags & wire.CHANNEL
+        if request is not None:
+            request.take(channel, piece, bool(flags & wire.END))
+            request.tell()
+        elif ident == 0 and self.options.show and channel in (wire.STDOUT, wire.STDERR):
+            self._unasked_output("stdout" if channel == wire.STDOUT else "stderr", piece)
+        if piece:
+            self.send_frame(wire.CREDIT, ident, b"%d" % len(piece))
+
+    def _ended(self, reason: str) -> None:
+        """The stream is over: whatever is under way is lost."""
+        self._ending = self._ending or reason
+        for request in list(self._requests.values()):
+            self._requests.pop(request.ident, None)
+            if request.credit is not None:
+                request.credit.close()
+            if not request.done:
+                request.finish(self._lost())
+            request.tell()
+            self._finish_background(request)
+
+    def _lost(self) -> OutriderError:
+        if self.closed:
+            return Lost("the session is closed", hop=self.place, hint="open another with route.open()")
+        said = self._stream.stderr.text(settle=0 if hub().is_current() else 0.3)
+        with suppress(subprocess.TimeoutExpired):
+            self._stream.process.wait(0.2)
+        status = self._stream.process.poll()
+        found = self.chain.diagnose(said, status) if said or status else None
+        if found is not None:
+            index, diagnosis = found
+            hop = repr(self.chain.hops[index]) if self.chain.hops else self.place
+            return Lost(diagnosis.message, stderr=said, hop=hop, hint=diagnosis.hint)
+        return Lost(f"the far end is gone: {self._how_ended(status)}", stderr=said, hop=self.place)
+
+    def _how_ended(self, status: int | None) -> str:
+        reason = self._ending or "the stream broke"
+        if status is None:
+            return reason
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return f"{reason}; {self._stream.process.args[0].decode()} {how}"  # type: ignore[index,union-attr]
+
+
+def _far_end(hello: dict[str, Any]) -> FarEnd:
+    major, minor, micro = hello["python"]
+    return FarEnd(hello["host"], hello["user"], hello["pid"], (major, minor, micro), hello["executable"])
+
+
+def _close_all() -> None:
+    for session in list(_live):
+        session.close()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_live.clear)
