@@ -90,6 +90,10 @@ class TestSsh:
         chain = Chain(hops.ssh("alpha", config=sshd.config, control_path=str(tmp_path / ("x" * 100))))
         assert "too long" in blamed(chain)[1]
 
+    def test_no_folder_for_the_socket(self, sshd: Any) -> None:
+        chain = Chain(hops.ssh("alpha", config=sshd.config, control_path="/tmp/no-such/%C"))
+        assert "share=False" in blamed(chain)[1]
+
     def test_missing_ssh(self) -> None:
         chain = Chain(hops.login(shell="sh"), hops.ssh("x", program="no-such-ssh"))
         index, message = blamed(chain)

@@ -100,6 +100,12 @@ _MESSAGES: tuple[tuple[str, str, str, bool], ...] = (
         False,
     ),
     (
+        r"unix_listener: |muxclient: |Control socket .* (?:Permission denied|bad)",
+        "the socket of the shared connection cannot be made",
+        "its folder must exist, be yours alone and on a local disk; share=False does without",
+        False,
+    ),
+    (
         (
             r"Bad configuration option|Bad owner or permissions|keyword .* extra arguments"
             r"|Can't open user config file"
