@@ -663,3 +663,9 @@ def test_the_demo_shows_the_main_job():
     assert done.returncode == 0, done.stderr
     for part in ("✓ 3 env", "step 3 of 3", '"DEMO": "yes"', "ZeroDivisionError", "'count': 1", "warm call"):
         assert part in shown
+
+
+def test_a_commands_own_option_without_the_dashes():
+    done = outrider("run", "local", "ls", "-l")
+    assert done.returncode == 2
+    assert b"put -- before the command" in done.stderr

@@ -201,3 +201,27 @@ def test_the_demo_uses_what_there_is(slurm, docker, sudo_rules, census):
     for part in ("step 3 of 3", '"DEMO": "yes"', "ZeroDivisionError", "'count': 1", "warm call"):
         assert part in shown
     census.assert_nothing_left()
+
+
+def test_the_demo_goes_through_ssh_to_this_machine_where_that_asks_nothing(
+    sshd, slurm, docker, sudo_rules, tmp_path, monkeypatch, census
+):
+    """A person whose ssh_config lets localhost in: the whole stack, ssh to container."""
+    settings = tmp_path / "ssh_config"
+    settings.write_text(
+        f"Host localhost\n  HostName 127.0.0.1\n  Port {sshd.alpha.port}\n  User outrider-a\n"
+        f"  IdentityFile {sshd.identity}\n  UserKnownHostsFile {sshd.known_hosts}\n"
+    )
+    program = tmp_path / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {settings} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    known = sshd.known_hosts.read_bytes()
+    done = outrider("demo", timeout=110)
+    assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode())
+    assert f"Hop by hop: ssh:localhost | sudo | slurm | docker:{docker.image} | login | tempdir | env" in (
+        done.stdout.decode()
+    )
+    assert sshd.known_hosts.read_bytes() == known
+    census.assert_nothing_left()

@@ -55,6 +55,15 @@ ROUTE = RouteType()
 class Verb(click.Command):
     """A verb whose errors become exit codes and plain words, and whose Ctrl-C cancels."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not any(item.name == "argv" for item in self.params):
+                raise
+            hint = "If it belongs to the command, put -- before the command."
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         with errors_told(), Interrupts():
             return super().invoke(ctx)
