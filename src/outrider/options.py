@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -10,6 +10,9 @@ from outrider.errors import ConfigError
 
 OnOutput = Callable[[str, bytes], None]
 """Called with "stdout" or "stderr" and a piece of what was printed there, as it arrives."""
+
+Paths = Sequence[str] | Mapping[str, str]
+"""Files to copy: paths that are the same on both sides, or {from: to}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,9 @@ class Options:
     trust: "pickle": values and exceptions come back as what they are. "data": only plain data is accepted, and
         nothing that comes back can run code here.
     show: print what calls print, live and labelled with the place. on_output: take it yourself instead.
+    push, pull: files or folders that go there before each call, and come back after it, also after one that raised:
+        so changes to files are kept. A list names paths that are the same on both sides, relative ones against this
+        process's folder here and the far end's folder there; a mapping gives both, {from: to}.
     max_answer: bytes of one answer at the most; a far end that sends more is cut off.
     debug: allow this route to start a debugger for a call (`outrider debug`).
     """
@@ -36,12 +42,19 @@ class Options:
     trust: Literal["pickle", "data"] = "pickle"
     show: bool = True
     on_output: OnOutput | None = None
+    push: Paths = ()
+    pull: Paths = ()
     max_answer: int = 1 << 36
     debug: bool = False
 
     def __post_init__(self) -> None:
         if self.trust not in ("pickle", "data"):
             raise ConfigError(f"trust is 'pickle' or 'data', not {self.trust!r}", key="trust")
+        for name in ("push", "pull"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(
+                    f"{name} is a list of paths or a mapping {{from: to}}, not one text", key=name
+                )
         for name in ("timeout", "open_timeout"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -8,19 +8,19 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
 from outrider import calls
 from outrider.chain import Chain
 from outrider.command import Argument, Command
 from outrider.connection import Connection
-from outrider.errors import CommandFailed, ConfigError, OutriderError, Refused, RouteError
+from outrider.errors import CommandFailed, ConfigError, Lost, OutriderError, Refused, RouteError, TimedOut
 from outrider.far import data, wire
 from outrider.far.calls import AS_DATA, DURATION, INVOKE, OPTIONS, RAISED_STATE
-from outrider.options import OnOutput, Options
+from outrider.options import OnOutput, Options, Paths
 from outrider.request import Credit, LabelledOutput, Request
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
 
@@ -88,8 +88,9 @@ class Session:
 
     def call_detailed(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CompletedCall:
         """As `call`, with what it printed, how long it took, and where it ran."""
-        request, shown = self._start_call((fn, args, kwargs), 0, {})
-        return self._finish_call(self.connection.wait(request, self.timeout), shown)
+        with self._files():
+            request, shown = self._start_call((fn, args, kwargs), 0, {})
+            return self._finish_call(self.connection.wait(request, self.timeout), shown)
 
     def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of `subject` there; its value comes back, and what it did to `subject` is done to yours.
@@ -114,9 +115,15 @@ class Session:
                 hop=self.place,
                 hint="return plain data from a function instead, with call()",
             )
+        with self._files():
+            return self._invoke(subject, method, tuple(args), dict(kwargs or {}), state_on_error)
+
+    def _invoke(
+        self, subject: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], state_on_error: bool
+    ) -> CompletedCall:
         sent = calls.known_names(subject)
         options = {"state_on_error": True} if state_on_error else {}
-        request, shown = self._start_call((subject, method, tuple(args), dict(kwargs or {})), INVOKE, options)
+        request, shown = self._start_call((subject, method, args, kwargs), INVOKE, options)
         self.connection.wait(request, self.timeout)
         kind, flags, segments = request.value
         if kind == wire.RAISED:
@@ -217,6 +224,27 @@ class Session:
         if request.fault is not None:
             raise request.fault
         return CompletedCall(value, stdout, stderr, duration, self.far)
+
+    @contextmanager
+    def _files(self) -> Iterator[None]:
+        """Push the options' files before a call, and pull them after it, whether it returned or raised."""
+        for here, there in _pairs(self._options.push):
+            self.put(here, there)
+        try:
+            yield
+        except (Lost, TimedOut, KeyboardInterrupt):
+            raise  # nobody is there to pull from, or half of what it wrote
+        except BaseException as raised:
+            try:
+                self._pull()
+            except OutriderError as error:
+                raised.add_note(f"and its files could not be pulled: {error}")
+            raise
+        self._pull()
+
+    def _pull(self) -> None:
+        for there, here in _pairs(self._options.pull):
+            self.get(there, here)
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -373,6 +401,10 @@ def _settle(future: Future[Any], value: Any, error: BaseException | None) -> Non
             future.set_exception(error)
         else:
             future.set_result(value)
+
+
+def _pairs(paths: Paths) -> list[tuple[str, str]]:
+    return list(paths.items()) if isinstance(paths, Mapping) else [(path, path) for path in paths]
 
 
 def _not_started(command: Command, answer: dict[str, Any], place: str) -> OutriderError:

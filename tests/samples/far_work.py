@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 
 def add(a, b=0):
@@ -14,7 +15,7 @@ def add(a, b=0):
 
 
 def where():
-    return os.getcwd()
+    return os.getcwd()  # noqa: PTH109  # a text
 
 
 def prints(text):
@@ -94,7 +95,7 @@ class Lab:
 
 
 class Slotted:
-    __slots__ = ("kept", "gone", "new")
+    __slots__ = ("gone", "kept", "new")
 
     def __init__(self):
         self.kept, self.gone = 1, 2
@@ -166,3 +167,10 @@ class Submission:
             outgoing.writestr("grade.txt", "A")
         self.log.write("graded %s" % ", ".join(names))
         return names
+
+
+def edit(path, fail=False):
+    with Path(path).open("a") as file:
+        file.write("changed there\n")
+    if fail:
+        raise Trouble("after the change", 2)

@@ -526,3 +526,23 @@ def test_an_open_session_takes_other_options(far):
         far.options(cwd="/")
     with pytest.raises(ConfigError, match="no option 'tiemout'"):
         far.options(tiemout=1)
+
+
+def test_files_pushed_and_pulled_keep_their_changes(tmp_path):
+    (tmp_path / "notes").write_text("mine\n")
+    remote = str(tmp_path / "there" / "notes")
+    route = HERE.options(push={str(tmp_path / "notes"): remote}, pull={remote: str(tmp_path / "notes")})
+    route.call(far_work.edit, remote)
+    assert (tmp_path / "notes").read_text() == "mine\nchanged there\n"
+    with pytest.raises(far_work.Trouble):
+        route.call(far_work.edit, remote, fail=True)
+    assert (tmp_path / "notes").read_text() == "mine\n" + 2 * "changed there\n"
+
+
+def test_a_list_of_files_names_the_same_path_on_both_sides(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").write_text("")
+    (HERE | tempdir()).options(push=["notes"], pull=["notes"]).call(far_work.edit, "notes")
+    assert (tmp_path / "notes").read_text() == "changed there\n"
+    with pytest.raises(ConfigError, match="not one text"):
+        HERE.options(push="notes")
