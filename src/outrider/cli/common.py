@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from outrider.route import Route
     from outrider.session import Session
 
+    TextParameter = click.ParamType[str]
+else:  # no generic class before click 8.4
+    TextParameter = click.ParamType
+
 INTERRUPTED = 130
 OURS = 125
 OUTPUT_GONE = 128 + signal.SIGPIPE
@@ -27,7 +31,7 @@ class OutputGone(BaseException):
     """Nobody reads our output any more. Not an Exception, so that it ends the wait for what still prints."""
 
 
-class RouteType(click.ParamType[str]):
+class RouteType(TextParameter):
     """A route's text or name; completes the names that are configured."""
 
     name = "route"
