@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -136,7 +136,11 @@ class Chain:
 
     def with_terminal(self) -> Self:
         """The chain through which a terminal reaches as far as its hops allow."""
-        return self._with_hops(tuple(hop.with_terminal() for hop in self._hops))
+        return self.each(lambda hop: hop.with_terminal())
+
+    def each(self, change: Callable[[Hop], Hop]) -> Self:
+        """The chain of what `change` makes of each hop."""
+        return self._with_hops(tuple(change(hop) for hop in self._hops))
 
     def explain(self, command: Command | None = None) -> Explanation:
         """The command at every place, the near end first, and the hop that it passes."""

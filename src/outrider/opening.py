@@ -20,8 +20,8 @@ from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
 from outrider.far import data, loader, wire
-from outrider.hops import ssh
 from outrider.hops.base import Prompt
+from outrider.hops.ssh import Ssh, socket_fits
 from outrider.hub import hub
 from outrider.options import Options
 
@@ -83,7 +83,7 @@ class Opening:
 
     def __init__(self, chain: Chain, options: Options) -> None:
         self.whole = chain
-        self.chain, self.settings = chain.tail_settings()
+        self.chain, self.settings = with_sharing_settled(chain).tail_settings()
         self.options = options
         self.place = chain.label()
         limit = options.open_timeout
@@ -99,7 +99,6 @@ class Opening:
 
     def open(self) -> OpenStream:
         """Raises RouteError (naming the hop), TimedOut or VersionMismatch; then nothing is left running."""
-        make_control_folder(self.chain)
         self.process = self._start()
         assert self.process.stdin and self.process.stdout and self.process.stderr
         self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer)
@@ -365,23 +364,29 @@ class Foreground:
             os.close(self.fd)
 
 
-def make_control_folder(chain: Chain) -> None:
-    """The private folder of shared ssh connections, where an ssh hop will look for it."""
-    if any(hop.name == "ssh" for hop in chain.hops):
-        # ssh takes ~ from the account, not from $HOME, which may differ: in tests, under cron, after su.
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:  # a user without an account: ssh refuses to start, and says why
-            return
-        folder = Path(ssh.CONTROL_FOLDER.replace("~", home, 1))
+def with_sharing_settled(chain: Chain) -> Chain:
+    """The chain with the private folder of shared ssh connections made where ssh will look for it, or, where that cannot
+    be (no account, a long or read-only home), with a connection of its own for each ssh hop.
+    """
+    if not any(hop.name == "ssh" for hop in chain.hops):
+        return chain
+    # ssh takes ~ from the account, not from $HOME, which may differ: in tests, under cron, after su.
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+        if not socket_fits(home):
+            raise OSError
+        folder = Path(Ssh.CONTROL_FOLDER.replace("~", home, 1))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
-        if status.st_uid != os.getuid() or status.st_mode & 0o077:
-            raise RouteError(
-                f"{folder} must belong to you alone",
-                hop="ssh",
-                hint=f"chmod 700 {folder}, or remove it if it is not yours",
-            )
+    except (KeyError, OSError):
+        return chain.each(lambda hop: hop.replace(share=False) if hop.name == "ssh" else hop)
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise RouteError(
+            f"{folder} must belong to you alone",
+            hop="ssh",
+            hint=f"chmod 700 {folder}, or remove it if it is not yours",
+        )
+    return chain
 
 
 def enlarge_pipe(fd: int) -> None:

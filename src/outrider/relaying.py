@@ -6,7 +6,7 @@ from outrider.command import Command
 from outrider.config import Config
 from outrider.errors import ConfigError
 from outrider.far.loader import LOADER
-from outrider.opening import make_control_folder
+from outrider.opening import with_sharing_settled
 
 
 def start_command(name: str) -> Command:
@@ -24,6 +24,6 @@ def start_command(name: str) -> Command:
                 key=f"routes.{name}",
                 hint="let a sudoers rule with NOPASSWD allow exactly this step",
             )
-    make_control_folder(chain)
+    chain = with_sharing_settled(chain)
     python = settings.option_defaults().get("python", "python3")
     return chain.wrap(Command([python, "-c", LOADER]))

@@ -112,8 +112,8 @@ class Receiver:
         self.base = self.root if entries[0][1] == FOLDER else os.path.dirname(self.root)
         self.needed = []
         self._next = 0
-        self._base_fd: "int | None" = None
-        self._file: "int | None" = None
+        self._base_fd: int | None = None
+        self._file: int | None = None
         self._left = 0
 
     def prepare(self):
