@@ -546,3 +546,11 @@ def test_a_list_of_files_names_the_same_path_on_both_sides(tmp_path, monkeypatch
     assert (tmp_path / "notes").read_text() == "changed there\n"
     with pytest.raises(ConfigError, match="not one text"):
         HERE.options(push="notes")
+
+
+def test_a_single_hop_can_be_called_on_like_a_route():
+    assert local().call(far_work.add, 1, 2) == 3
+    assert local().run(["echo", "x"]).text == "x"
+    assert list(local().map(far_work.add, [1, 2])) == [1, 2]
+    with local().open() as far:
+        assert far.far.pid != os.getpid()

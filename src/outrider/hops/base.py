@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from outrider.command import Command
+from outrider.command import Argument, Command
 from outrider.hops import options as _options
 
 if TYPE_CHECKING:
+    from outrider.results import CompletedCommand
     from outrider.route import Route
+    from outrider.session import Session
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -96,15 +100,37 @@ class Hop:
         """
         return {}
 
-    def __or__(self, other: Hop | Route | str) -> Route:
+    def as_route(self) -> Route:
+        """The route of this one hop. The house's one import upward, made late: a route is what hops are for."""
         from outrider.route import Route
 
-        return Route(self) | other
+        return Route(self)
+
+    def __or__(self, other: Hop | Route | str) -> Route:
+        return self.as_route() | other
 
     def __ror__(self, other: str) -> Route:
-        from outrider.route import Route
+        return other | self.as_route()
 
-        return other | Route(self)
+    def open(self) -> Session:
+        """As `Route.open`, of this one hop; so are the other verbs."""
+        return self.as_route().open()
+
+    def run(self, argv: Sequence[Argument] | str, **options: Any) -> CompletedCommand:
+        """See `Route.run`."""
+        return self.as_route().run(argv, **options)
+
+    def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """See `Route.call`."""
+        return self.as_route().call(fn, *args, **kwargs)
+
+    def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """See `Route.invoke`."""
+        return self.as_route().invoke(subject, method, *args, **kwargs)
+
+    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
+        """See `Route.map`."""
+        return self.as_route().map(fn, *iterables, at_once=at_once)
 
     def replace(self, **options: object) -> Hop:
         """The same hop with some options changed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from outrider.errors import ConfigError
 from outrider.hops.apptainer import Apptainer
@@ -21,6 +21,9 @@ from outrider.hops.slurm import Slurm
 from outrider.hops.ssh import Ssh
 from outrider.hops.sudo import Sudo
 from outrider.hops.tempdir import Tempdir
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "outrider.hops"
 
@@ -74,6 +77,8 @@ def nearest(word: str, words: list[str]) -> str:
 
 @lru_cache(maxsize=1)
 def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # slow to import, and most routes need no hop but ours
+
     return {found.name: found for found in entry_points(group=GROUP)}
 
 

@@ -47,7 +47,7 @@ class Relay(Hop):
         if line and self.route in line:
             return Diagnosis(
                 f"that host has no such route: {line}",
-                "configure it there, in /etc or in that user's config.toml",
+                "configure it there, in the config.toml of the user that you are there",
             )
         return own_program_missing(
             stderr, self.program, "install Outrider there, or give its path with program="
