@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -49,6 +50,14 @@ _become_a_stranger()
 pytest_plugins = ["tests.world.fixtures"]
 
 from tests.world.machine import children, running_servers, wait_for  # noqa: E402 - HOME first
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_left_for_the_collector() -> Iterator[None]:
+    """A file or process that a test forgot shows in its own module, not after the summary of the whole run."""
+    yield
+    gc.collect()
+
 
 # One for the whole process, made by the first session and kept on purpose.
 LASTING_THREADS = {"outrider-hub"}

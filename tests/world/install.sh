@@ -33,9 +33,10 @@ install_packages() {
         printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && made_policy=yes
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
-    apt-get -q update || say "apt-get update failed; going on with the lists that are there"
-    apt-get -q -y --no-install-recommends install $missing </dev/null || for package in $missing; do
-        apt-get -q -y --no-install-recommends install "$package" </dev/null || say "MISSING: package $package"
+    local log="$cache/logs/apt.log"
+    apt-get -q update >"$log" 2>&1 || say "apt-get update failed; going on with the lists that are there"
+    apt-get -q -y --no-install-recommends install $missing </dev/null >>"$log" 2>&1 || for package in $missing; do
+        apt-get -q -y --no-install-recommends install "$package" </dev/null >>"$log" 2>&1 || say "MISSING: package $package (see $log)"
     done
     if [ -n "$made_policy" ]; then rm -f $policy; trap - EXIT; fi
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 from tests.world.machine import MARK, USERS, Machine, free_port, listens, must_run, program, unavailable
 
 CHATTER = "chatter from the login shell"
+# Addresses of their own, so that no shared connection to alpha opens what must not open.
+STRANGE, REFUSED = "127.0.0.3", "127.0.0.4"
 BANNER = "banner of the noisy host"
 
 
@@ -107,7 +109,7 @@ def start_host(machine: Machine, sshd: str, folder: Path, alias: str, user: str)
 
 def sshd_config(machine: Machine, folder: Path, alias: str, key: Path, port: int) -> str:
     lines = [
-        "ListenAddress 127.0.0.1",
+        *(f"ListenAddress {address}" for address in ("127.0.0.1", STRANGE, REFUSED)),
         f"Port {port}",
         f"HostKey {key}",
         f"AuthorizedKeysFile {folder}/authorized_keys",
@@ -141,10 +143,9 @@ def carried(machine: Machine) -> dict[str, str]:
 
 def write_known_hosts(folder: Path, hosts: tuple[Host, ...]) -> None:
     keys = {host.alias: (folder / f"{host.alias}_host_key.pub").read_text() for host in hosts}
-    (folder / "known_hosts").write_text(
-        "".join(f"[127.0.0.1]:{host.port} {keys[host.alias]}" for host in hosts)
-    )
-    (folder / "strange_known_hosts").write_text(f"[127.0.0.1]:{hosts[0].port} {keys['beta']}")
+    lines = [f"[127.0.0.1]:{host.port},[{REFUSED}]:{host.port} {keys[host.alias]}" for host in hosts]
+    (folder / "known_hosts").write_text("".join(lines))
+    (folder / "strange_known_hosts").write_text(f"[{STRANGE}]:{hosts[0].port} {keys['beta']}")
     for name in ("known_hosts", "strange_known_hosts"):
         (folder / name).chmod(0o644)
 
@@ -163,9 +164,9 @@ def write_user(world: SshWorld, user: str, closed: int, silent: int) -> None:
     stanzas += [
         stanza("closed", "outrider-a", closed, folder / "id"),
         stanza("silent", "outrider-a", silent, folder / "id"),
-        stanza("refused", "outrider-a", alpha.port, folder / "refused_id"),
+        stanza("refused", "outrider-a", alpha.port, folder / "refused_id", REFUSED),
         f"Host strange\n    UserKnownHostsFile {world.folder}/strange_known_hosts\n",
-        stanza("strange", "outrider-a", alpha.port, folder / "id"),
+        stanza("strange", "outrider-a", alpha.port, folder / "id", STRANGE),
         f"Host *\n    UserKnownHostsFile {world.known_hosts}\n    GlobalKnownHostsFile /dev/null\n",
         "    StrictHostKeyChecking yes\n    IdentitiesOnly yes\n",
     ]
@@ -176,10 +177,10 @@ def write_user(world: SshWorld, user: str, closed: int, silent: int) -> None:
         include(world, entry)
 
 
-def stanza(alias: str, user: str, port: int, identity: Path) -> str:
+def stanza(alias: str, user: str, port: int, identity: Path, host: str = "127.0.0.1") -> str:
     lines = (
         f"Host {alias}",
-        "HostName 127.0.0.1",
+        f"HostName {host}",
         f"Port {port}",
         f"User {user}",
         f"IdentityFile {identity}",
