@@ -49,6 +49,10 @@ def arrives(
 ) -> None:
     joined: Any = Joined(*chain)
     stdin = b"\x00\r\n\xff rest"
+    value = os.fsdecode(
+        os.fsencode(value)
+    )  # two texts can stand for the same bytes, and bytes are what travels
+    words = tuple(os.fsdecode(os.fsencode(word)) for word in words)
     seen = probe(joined, run_here, words, {"OUTRIDER_CHECK": value}, folder, stdin)
     assert seen == (7, folder if folder is not None else seen[1], value, words, stdin)
 

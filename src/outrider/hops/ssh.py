@@ -207,10 +207,9 @@ class Ssh(Hop):
         return replace(self, control_path=f"{self.CONTROL_FOLDER}/%C{self._mark()}")
 
     def _mark(self) -> str:
-        # %C stands for local host, user, host, port and jump: what else makes two connections differ is added.
-        others = (self.identity, self.config, self.options, self.extra, self.program)
-        if others == (None, None, (), (), "ssh"):
-            return ""
+        # %C stands for local host, user, host, port and jump: what else makes two connections differ is added. The name
+        # is among it: two aliases of one host may differ in key, and a key in what it may do there.
+        others = (self.host, self.identity, self.config, self.options, self.extra, self.program)
         return "-" + f"{zlib.crc32(repr(others).encode()):08x}"[:5]
 
     def with_terminal(self) -> Ssh:
