@@ -65,7 +65,7 @@ class TestWrapping:
 
     def test_only_ssh_on_the_near_machine_shares_connections(self) -> None:
         steps = Chain(hops.env(A="1"), hops.ssh("a"), hops.ssh("b")).explain(Command(["x"]))
-        assert f"ControlPath={CONTROL_FOLDER}/%C" in steps[1].argv
+        assert any(word.startswith(f"ControlPath={CONTROL_FOLDER}/%C-") for word in steps[1].argv)
         assert "ControlMaster=auto" not in steps[2].argv
         assert not any("ControlMaster" in word for word in Chain(SUDO, SSH).explain()[1].argv)
 

@@ -134,7 +134,9 @@ class TestSsh:
 
     def test_sharing(self) -> None:
         plain = hops.ssh("h")
-        assert plain.here().control_path == "~/.cache/outrider/ssh/%C"
+        path = plain.here().control_path
+        assert path is not None
+        assert path.startswith("~/.cache/outrider/ssh/%C-")
         assert plain.here().here() == plain.here()
         assert hops.ssh("h", share=False).here() == hops.ssh("h", share=False)
         assert "ControlPath=none" in hops.ssh("h", share=False).wrap(X).argv
@@ -142,10 +144,11 @@ class TestSsh:
 
     def test_what_makes_connections_differ_keeps_them_apart(self) -> None:
         paths = {
-            hops.ssh("h", **options).here().control_path
+            hops.ssh(host, **options).here().control_path
+            for host in ("h", "alias-of-h")
             for options in ({}, {"identity": "a"}, {"identity": "b"}, {"config": "a"})
         }
-        assert len(paths) == 4
+        assert len(paths) == 8
         for path in paths:  # ~ becomes the home, %C 40 letters, and ssh adds 17 while it makes the socket
             assert path is not None
             assert len(path) - len("~%C") + 40 + 17 <= 84
