@@ -24,7 +24,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "testing", "options", "results", "places", "sample"),
     ("calls", "request", "hub", "opening"),
     ("relaying", "connection"),
-    ("connection",),
     ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
     ("route",),
