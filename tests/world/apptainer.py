@@ -39,15 +39,17 @@ here=$PWD
 cd "$root"
 pivot_root . .
 umount -l .
-cd "$here" 2>/dev/null || cd /
+# The working folder, unless it is not there or a folder above it is closed to the user.
+AS test -x "$here" && cd "$here" || cd /
 unset ENV BASH_ENV SUDO_UID SUDO_GID SUDO_USER SUDO_COMMAND
 export HOME=/home/outrider-a USER=outrider-a LOGNAME=outrider-a PATH=/usr/local/bin:/usr/bin:/bin
-exec PROGRAM "$@"
+exec AS PROGRAM "$@"
 ' enter "ROOT" "$@"
 """
 
 
-AS_USER = "setpriv --reuid outrider-a --regid outrider-a --init-groups "
+AS_USER = "setpriv --reuid outrider-a --regid outrider-a --init-groups"
+AS_ROOT = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def sifs() -> Path:
     return folder
 
 
-def launcher(machine: Machine, name: str, inner: str) -> str:
+def launcher(machine: Machine, name: str, inner: str, user: str) -> str:
     """A wrapper executable that runs the program `inner` inside the root folder."""
     program("unshare", "util-linux")
     if not has_user("outrider-a"):
@@ -92,7 +94,8 @@ def launcher(machine: Machine, name: str, inner: str) -> str:
         (root / folder).mkdir(exist_ok=True)
     path = machine.make_folder("bin") / name
     text = ENTER
-    for word, value in (("PROGRAM", inner), ("ROOTS", cache() / "roots"), ("SIFS", sifs()), ("ROOT", root)):
+    values = {"PROGRAM": inner, "ROOTS": cache() / "roots", "SIFS": sifs(), "ROOT": root, "AS ": user + " "}
+    for word, value in values.items():
         text = text.replace(word, str(value))
     path.write_text(text)
     path.chmod(0o755)
@@ -101,8 +104,8 @@ def launcher(machine: Machine, name: str, inner: str) -> str:
 
 def start_apptainer(machine: Machine) -> Iterator[ApptainerWorld]:
     world = ApptainerWorld(
-        program=launcher(machine, "apptainer", AS_USER + "apptainer"),
-        builder=launcher(machine, "apptainer-as-root", "apptainer"),
+        program=launcher(machine, "apptainer", "apptainer", AS_USER),
+        builder=launcher(machine, "apptainer-as-root", "apptainer", AS_ROOT),
     )
     root_folder("pybox")
     must_run([world.program, "--version"])
@@ -113,6 +116,6 @@ def start_apptainer(machine: Machine) -> Iterator[ApptainerWorld]:
 
 
 def newer_python(machine: Machine) -> str:
-    path = launcher(machine, "newer-python3", AS_USER + "python3")
+    path = launcher(machine, "newer-python3", "python3", AS_USER)
     must_run([path, "-c", "pass"])
     return path
