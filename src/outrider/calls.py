@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import pickle
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from outrider.errors import FarError, Unserializable, VersionMismatch
-from outrider.far import data, placeholder
+from outrider.far import data
 from outrider.far.calls import SELF, state_of
 from outrider.far.modules import MAIN
+from outrider.modules import has_script
 
 Segments = list[Any]
 
@@ -52,13 +51,6 @@ def _pack_by_value(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer]) ->
     except Exception as error:
         raise Unserializable(f"the call cannot travel: {error}") from error
     return packed
-
-
-def has_script() -> bool:
-    """True if the caller's `__main__` is a file whose source can travel."""
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
-    return bool(file) and Path(str(file)).is_file() and not hasattr(main, "__outrider_by_value__")
 
 
 def know_far_main() -> None:
@@ -127,71 +119,6 @@ def restore(subject: Any, state: tuple[Any, Any, Any], sent: set[str]) -> None:
     if pairs is not None or isinstance(subject, dict):
         subject.clear()
         subject.update(pairs or [])
-
-
-# --- modules that the far end asks for ------------------------------------------------------------------------
-
-_CARRIED = frozenset({"cloudpickle"})
-"""Third-party packages that travel although they are not the caller's: what cloudpickle packs needs it there."""
-
-
-class ModuleServer:
-    """Answers the far end's questions for modules of the caller's own code. Sources are read anew for each session."""
-
-    def answer(self, name: str) -> dict[str, dict[str, Any] | None]:
-        """{module: None or {"file", "package", "source"}}: what was asked for."""
-        if name == MAIN:
-            return {name: self._script()}
-        if name.partition(".")[0] == "outrider":
-            return {name: _source(placeholder.__file__, package=True)}
-        if not self._may_travel(name):
-            return {name: None}
-        return {name: self._module(name)}
-
-    @staticmethod
-    def _script() -> dict[str, Any] | None:
-        file = getattr(sys.modules.get("__main__"), "__file__", None)
-        return _source(str(file), package=False) if file and has_script() else None
-
-    @staticmethod
-    def _may_travel(name: str) -> bool:
-        top = name.partition(".")[0]
-        return top not in sys.stdlib_module_names and top not in sys.builtin_module_names
-
-    def _module(self, name: str) -> dict[str, Any] | None:
-        spec = getattr(sys.modules.get(name), "__spec__", None)
-        if spec is None:
-            try:
-                spec = importlib.util.find_spec(name)
-            except (ImportError, AttributeError, ValueError):
-                return None
-        if spec is None:
-            return None
-        package = spec.submodule_search_locations is not None
-        if package and not spec.has_location:  # a namespace package: no file, yet something to import from
-            return {"file": f"<namespace {name}>", "package": True, "source": None}
-        file = spec.origin
-        if not file or not file.endswith(".py"):
-            return None
-        if _third_party(file) and name.partition(".")[0] not in _CARRIED:
-            return None
-        return _source(file, package=package)
-
-
-def _source(file: str, *, package: bool) -> dict[str, Any] | None:
-    try:
-        source = importlib.util.decode_source(Path(file).read_bytes())
-    except (OSError, SyntaxError, UnicodeDecodeError):
-        return None
-    return {"file": file, "package": package, "source": source}
-
-
-def _third_party(file: str) -> bool:
-    places = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    path = Path(file).absolute()
-    if any(part in ("site-packages", "dist-packages") for part in path.parts):
-        return True
-    return any(place and path.is_relative_to(place) for place in places)
 
 
 # --- exceptions ------------------------------------------------------------------------------------------------

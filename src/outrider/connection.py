@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from outrider import calls, opening
+from outrider import opening
 from outrider.chain import Chain
 from outrider.errors import Lost, OutriderError, TimedOut
 from outrider.far import data, wire
 from outrider.far.link import Link, Slot
 from outrider.hub import hub
+from outrider.modules import ModuleServer
 from outrider.options import OnOutput, Options
 from outrider.request import LabelledOutput, Request
 from outrider.results import FarEnd
@@ -44,7 +45,7 @@ class Connection:
         self.closed = False
         self._ending: str | None = None
         self._lock = threading.Lock()
-        self._modules = calls.ModuleServer()
+        self.modules = ModuleServer(trusted=options.trust == "pickle")
         self._link = Link(stream.reader, stream.write_fd, self._handle, self._ended, options.max_answer)
         self._unasked_output = LabelledOutput(self.far.host)
         _live.add(self)
@@ -191,7 +192,7 @@ class Connection:
         """Deal with one message from the far end; called by whichever thread reads."""
         if kind == wire.IMPORT:
             asked = data.loads(segments[0])
-            self.send(wire.SOURCE, ident, [data.dumps(self._modules.answer(str(asked["module"])))])
+            self.send(wire.SOURCE, ident, [data.dumps(self.modules.answer(str(asked["module"])))])
             return
         request = self._requests.get(ident)
         if kind == wire.DATA:

@@ -190,6 +190,7 @@ class Session:
         on_output: OnOutput | None = None,
     ) -> tuple[Request, LabelledOutput | None]:
         segments = calls.pack(call, self.far.python)
+        self.connection.modules.allow_names_of(segments[0])
         if self._options.trust == "data":
             flags |= AS_DATA
         if options:

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("text",),
     ("chain",),
     ("config", "testing", "options", "results", "places", "sample"),
-    ("calls", "request", "hub", "opening"),
+    ("modules", "calls", "request", "hub", "opening"),
     ("relaying", "connection"),
     ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),

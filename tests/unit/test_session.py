@@ -554,3 +554,24 @@ def test_a_single_hop_can_be_called_on_like_a_route():
     assert list(local().map(far_work.add, [1, 2])) == [1, 2]
     with local().open() as far:
         assert far.far.pid != os.getpid()
+
+
+def test_an_untrusted_far_end_gets_no_module_that_no_call_needs(tmp_path, monkeypatch):
+    (tmp_path / "needed_one.py").write_text(
+        "import needed_two\n\ndef work(name):\n    return __import__(name).VALUE\n"
+    )
+    (tmp_path / "needed_two.py").write_text("VALUE = 2\n")
+    (tmp_path / "secret_settings.py").write_text("VALUE = 'secret'\n")
+    (tmp_path / "loud").mkdir()
+    (tmp_path / "loud" / "__init__.py").write_text("raise SystemExit('looking it up ran it')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    import needed_one
+
+    with HERE.options(trust="data").open() as far:
+        assert far.call(needed_one.work, "needed_two") == 2
+        for name in ("secret_settings", "loud.inner"):
+            with pytest.raises(FarError, match="No module named"):
+                far.call(needed_one.work, name)
+    with HERE.open() as far:
+        assert far.call(needed_one.work, "secret_settings") == "secret"
