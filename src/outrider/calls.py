@@ -124,18 +124,32 @@ def restore(subject: Any, state: tuple[Any, Any, Any], sent: set[str]) -> None:
 # --- exceptions ------------------------------------------------------------------------------------------------
 
 
+def answer(segments: Sequence[Any], fields: dict[str, type]) -> dict[str, Any]:
+    """A plain answer that has the fields of the given types; FarError if the far end does not keep to the protocol."""
+    try:
+        found = data.loads(segments[0])
+    except (data.DataError, IndexError) as error:
+        found = error
+    if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in fields.items()):
+        raise FarError(
+            "its answer is none", hint="the far end does not keep to the protocol: do not trust it"
+        )
+    return found
+
+
 def exception(segments: Sequence[Any], trust: str, place: str, stderr: bytes) -> BaseException:
     """The exception of a RAISED answer: its own type where the far end is trusted and the type is known here."""
-    about = data.loads(segments[0])
+    about = answer(segments, {"kind": str, "message": str, "traceback": str})
     traceback = _labelled(about["traceback"], place)
     tail = stderr.decode(errors="replace")
     error: BaseException | None = None
+    why: str | None = None
     if trust == "pickle" and len(segments) > 1 and segments[1]:
         know_far_main()
         try:
             error = pickle.loads(segments[1])  # noqa: S301  # trust="pickle": the caller trusts this far end
-        except Exception:  # its type cannot be built here: the traceback is shown instead
-            error = None
+        except Exception as reason:  # its type cannot be built here: the traceback is shown instead
+            why = f"{about['kind']} cannot be rebuilt here ({reason}): pass all its arguments to super().__init__()"
     if not isinstance(error, BaseException) or isinstance(error, (SystemExit, KeyboardInterrupt)):
         return FarError(
             f"{about['kind']}: {about['message']}",
@@ -143,10 +157,11 @@ def exception(segments: Sequence[Any], trust: str, place: str, stderr: bytes) ->
             traceback=traceback,
             far_stderr=tail,
             hop=place,
+            hint=why,
         )
     error.add_note(f"raised at the far end of {place}:\n{traceback.rstrip()}")
     missing = about.get("missing")
-    if missing:
+    if isinstance(missing, str):
         error.add_note(_missing_hint(missing, place))
     if tail.strip():
         error.add_note(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import subprocess
 import threading
 import weakref
@@ -21,7 +20,7 @@ from outrider.hub import hub
 from outrider.modules import ModuleServer
 from outrider.options import OnOutput, Options
 from outrider.request import LabelledOutput, Request
-from outrider.results import FarEnd
+from outrider.results import FarEnd, signal_name
 
 CANCEL_WAIT = 5.0
 """Seconds to wait for the far end to confirm that something cancelled has ended."""
@@ -251,7 +250,7 @@ class Connection:
         reason = self._ending or "the stream broke"
         if status is None:
             return reason
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        how = f"was ended by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
         return f"{reason}; {self._stream.process.args[0].decode()} {how}"  # type: ignore[index,union-attr]
 
 

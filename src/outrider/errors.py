@@ -181,5 +181,7 @@ class ConfigError(OutriderError):
         hint: str | None = None,
     ) -> None:
         where = ":".join(str(part) for part in (file, line) if part is not None)
+        if not where and not hint:
+            hint = "a route reads like 'ssh:alice@login | sudo:grader'; docs/reference/text.md has every form"
         super().__init__(f"{where}: {message}" if where else message, hop=hop, hint=hint)
         self.file, self.line, self.key = file, line, key

@@ -60,8 +60,17 @@ class ModuleServer:
         if name == MAIN:
             return self._script()
         if name.partition(".")[0] == "outrider":
-            return _source(placeholder.__file__, package=True)
+            return self._placeholder(name)
         return self._module(name) if self._may_travel(name) else None
+
+    @staticmethod
+    def _placeholder(name: str) -> dict[str, Any] | None:
+        """What stands for Outrider itself there, with the same names for `from outrider import *`."""
+        found = _source(placeholder.__file__, package=True)
+        public = getattr(sys.modules.get(name), "__all__", None)
+        if found is not None and public is not None:
+            found["source"] += f"\n__all__ = {list(public)!r}\n"
+        return found
 
     @staticmethod
     def _script() -> dict[str, Any] | None:

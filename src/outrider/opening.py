@@ -198,19 +198,21 @@ class Opening:
             if got is None:
                 raise self._failure(noise)
             hello = data.loads(wire.split_segments(got[3], 1 << 20)[0])
-            if got[0] != wire.HELLO or not isinstance(hello, dict):
+            if got[0] != wire.HELLO or not _is_greeting(hello):
                 raise wire.ProtocolError("no greeting")
         except (wire.ProtocolError, data.DataError) as error:
             raise RouteError(f"the far end does not speak the protocol: {error}", hop=self.place) from error
-        return hello
+        return dict(hello)
 
     def _write(self, fd: int, program: bytes) -> None:
         with suppress(BrokenPipeError):  # the process has ended: its stderr tells why
             wire.write_all(fd, [program])
 
     def _wait_readable(self, reader: wire.FrameReader) -> None:
-        if not reader.buffered():
+        while not reader.buffered():
             self._poll(b"")
+            if not reader.fill():
+                return
 
     def _poll(self, noise: bytes) -> None:
         assert self.process.stdout
@@ -307,6 +309,19 @@ class Opening:
         self.stderr.ended.wait(0.2)
         hub().forget(self.stderr.fd)
         close_pipes(self.process)
+
+
+def _is_greeting(hello: Any) -> bool:
+    """Whether a far end's words of itself are of the form that is relied upon later."""
+    texts = ("host", "user", "executable", "cwd")
+    return (
+        isinstance(hello, dict)
+        and all(isinstance(hello.get(name), str) for name in texts)
+        and isinstance(hello.get("pid"), int)
+        and isinstance(hello.get("problem"), (str, type(None)))
+        and isinstance(hello.get("python"), list)
+        and [type(part) for part in hello["python"]] == [int, int, int]
+    )
 
 
 def how_far(chain: Chain, seconds: float) -> int:

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def signal_name(number: int) -> str:
+    """ "SIGKILL" for 9; a number without a name is named by itself."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 @dataclass(frozen=True)
 class FarEnd:
     """Who serves at the end of a route."""
@@ -32,12 +40,7 @@ class CompletedCommand:
     @property
     def signal(self) -> str | None:
         """The name of the signal that ended it, such as "SIGKILL"; None if it ended by itself."""
-        if self.returncode >= 0:
-            return None
-        try:
-            return signal.Signals(-self.returncode).name
-        except ValueError:
-            return f"signal {-self.returncode}"
+        return signal_name(-self.returncode) if self.returncode < 0 else None
 
     @property
     def text(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 from outrider import config
 from outrider.chain import Chain
 from outrider.command import Argument
+from outrider.errors import ConfigError
 from outrider.hops.base import Hop
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand
@@ -46,6 +47,8 @@ class Route(Chain):
 
         Raises ConfigError, which points at what is wrong.
         """
+        if not text.strip():
+            raise ConfigError("the route is empty", hint="for this machine itself write 'local'")
         settings = config.Config.load()
         chain = settings.route(text)
         return cls(*chain.hops, options=Options(**settings.option_defaults()))

@@ -17,7 +17,16 @@ from outrider import calls
 from outrider.chain import Chain
 from outrider.command import Argument, Command
 from outrider.connection import Connection
-from outrider.errors import CommandFailed, ConfigError, Lost, OutriderError, Refused, RouteError, TimedOut
+from outrider.errors import (
+    CommandFailed,
+    ConfigError,
+    FarError,
+    Lost,
+    OutriderError,
+    Refused,
+    RouteError,
+    TimedOut,
+)
 from outrider.far import data, wire
 from outrider.far.calls import AS_DATA, DURATION, INVOKE, OPTIONS, RAISED_STATE
 from outrider.options import OnOutput, Options, Paths
@@ -219,6 +228,10 @@ class Session:
         stdout, stderr = request.printed("stdout"), request.printed("stderr")
         if kind == wire.RAISED:
             raise calls.exception(segments, self._options.trust, self.place, stderr)
+        if len(segments[0]) < DURATION.size:
+            raise FarError(
+                "its answer is none", hop=self.place, hint="the far end does not keep to the protocol"
+            )
         duration = DURATION.unpack_from(segments[0])[0]
         body = memoryview(segments[0])[DURATION.size :]
         value = calls.unpack([body, *segments[1:]], self._options.trust, subject)
@@ -253,7 +266,7 @@ class Session:
         self,
         argv: Sequence[Argument] | str,
         *,
-        stdin: Input = None,
+        stdin: Input | str = None,
         env: dict[str, str] | None = None,
         cwd: Argument | None = None,
         check: bool = False,
@@ -264,7 +277,7 @@ class Session:
     ) -> CompletedCommand:
         """Run a command there and wait for it.
 
-        argv: a list of arguments, or a string for `sh -c`. stdin: bytes, a file, or an iterable of bytes; None: nothing.
+        argv: a list of arguments, or a string for `sh -c`. stdin: bytes, text, a file or an iterable of bytes.
         check: raise CommandFailed unless it ends with 0. timeout: seconds, else the options'. tty: give it a terminal, of
         (rows, columns) or of this terminal's size. merge: stderr into stdout, in order. on_output: called as it prints.
         """
@@ -285,8 +298,10 @@ class Session:
         self.connection.wait(request, self.timeout if timeout is None else timeout)
         return self._completed(command, request, check)
 
-    def _give(self, request: Request, stdin: Input) -> None:
+    def _give(self, request: Request, stdin: Input | str) -> None:
         """Feed stdin: what fits into the window at once, the rest from a thread as the command takes it."""
+        if isinstance(stdin, str):
+            stdin = stdin.encode()
         if isinstance(stdin, (bytes, bytearray, memoryview)) and len(stdin) <= wire.CHUNK:
             self.connection.send_frame(wire.DATA, request.ident, bytes(stdin), wire.STDIN | wire.END)
             return
@@ -315,11 +330,11 @@ class Session:
 
     def _completed(self, command: Command, request: Request, check: bool) -> CompletedCommand:
         kind, _, segments = request.value
-        answer = data.loads(segments[0])
         if request.fault is not None:
             raise request.fault
         if kind == wire.RAISED:
-            raise _not_started(command, answer, self.place)
+            raise _not_started(command, calls.answer(segments, {"message": str, "start": int}), self.place)
+        answer = calls.answer(segments, {"returncode": int, "duration": float})
         completed = CompletedCommand(
             command.argv,
             answer["returncode"],

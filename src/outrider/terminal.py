@@ -69,7 +69,7 @@ class RawTerminal:
             number: signal.signal(number, self._signalled)
             for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP)
         }
-        tty.setraw(self.fd)
+        tty.setraw(self.fd, termios.TCSADRAIN)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, where: TracebackType | None) -> None:

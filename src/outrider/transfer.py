@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from outrider.calls import answer
 from outrider.errors import RouteError
 from outrider.far import data, files, wire
 from outrider.far.link import Slot
@@ -28,8 +29,8 @@ def put(session: Session, local: str, remote: str, progress: Progress | None = N
     try:
         entries = files.scan(local)
         transfer.send_value(entries)
-        answer = transfer.receive_value()
-        needed = _indexes(answer.get("needed"), entries)
+        told = transfer.receive_value()
+        needed = _indexes(told.get("needed") if isinstance(told, dict) else None, entries)
         total = sum(entries[number][4] for number in needed)
         done = 0
         for piece in files.packed(files.pieces(local, entries, needed)):
@@ -39,7 +40,7 @@ def put(session: Session, local: str, remote: str, progress: Progress | None = N
                 progress(done, total)
         transfer.send(b"", ends=True)
         transfer.finish()
-    except files.TransferError as error:
+    except (files.TransferError, data.DataError) as error:
         raise transfer.failed(str(error)) from None
     except BaseException:
         transfer.cancel()
@@ -158,7 +159,7 @@ class _Transfer:
         self.session.connection.wait(self.request, self.session.timeout)
         kind, _, segments = self.request.value
         if kind == wire.RAISED:
-            raise files.TransferError(str(data.loads(segments[0])["message"]))
+            raise files.TransferError(answer(segments, {"message": str})["message"])
 
     def cancel(self) -> None:
         if not self.request.done and not self.session.connection.over:

@@ -575,3 +575,38 @@ def test_an_untrusted_far_end_gets_no_module_that_no_call_needs(tmp_path, monkey
                 far.call(needed_one.work, name)
     with HERE.open() as far:
         assert far.call(needed_one.work, "secret_settings") == "secret"
+
+
+SCRIPT = """
+from outrider import *
+route = Route(local())
+class Lab:
+    def go(self):
+        self.done = True
+        return 5
+def work(n):
+    return n + 1
+"""
+
+
+def run_script(tmp_path, ending):
+    (tmp_path / "script.py").write_text(SCRIPT + ending)
+    return subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=30
+    )
+
+
+def test_a_script_composes_its_routes_at_the_top_even_where_outrider_is_installed(tmp_path):
+    ending = "if __name__ == '__main__':\n    x = Lab()\n    print(route.call(work, 1), route.invoke(x, 'go'), x.done)\n"
+    done = run_script(tmp_path, ending)
+    assert done.stdout == "2 5 True\n", done.stderr
+
+
+def test_a_script_that_uses_a_route_at_the_top_is_told_to_guard_it_and_runs_nothing_twice(tmp_path):
+    done = run_script(tmp_path, f"route.run('echo once >> {tmp_path}/count')\nroute.call(work, 1)\n")
+    assert '`if __name__ == "__main__":`' in done.stderr
+    assert (tmp_path / "count").read_text() == "once\n"
+
+
+def test_text_as_stdin_is_encoded(far):
+    assert far.run(["cat"], stdin="é").stdout == "é".encode()

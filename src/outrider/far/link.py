@@ -123,12 +123,16 @@ class Link:
         return bool(self._waiting)
 
     def readable(self, timeout):
-        """True if a frame can be read, at least in part, within `timeout` seconds."""
+        """True if a whole frame, or the stream's end, can be read within `timeout` seconds: reading it cannot block."""
         if self.reader.buffered():
             return True
+        deadline = time.monotonic() + timeout
         poll = select.poll()
         poll.register(self.reader.fd, select.POLLIN)
-        return bool(poll.poll(timeout * 1000))
+        while poll.poll(max(0, deadline - time.monotonic()) * 1000):
+            if not self.reader.fill() or self.reader.buffered():
+                return True
+        return False
 
     def read_one(self):
         """Read one frame and deal it out. Only for the thread that holds `reading`."""

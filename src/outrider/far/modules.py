@@ -21,7 +21,8 @@ class NearModules:
 
     def install(self):
         sys.meta_path.append(self)
-        sys.meta_path.insert(0, NearFirst(self))
+        self.near_first = NearFirst(self)
+        sys.meta_path.insert(0, self.near_first)
 
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
@@ -77,21 +78,31 @@ class NearModules:
                 raise ImportError("the near end has no script to send", name="__main__")
             module = module_from_spec(spec)
             sys.modules[MAIN] = module
+            installed = self._set_outrider_aside()
             try:
                 self.exec_module(module)
             except BaseException:
                 del sys.modules[MAIN]
                 raise
+            finally:
+                self._set_outrider_aside()
+                sys.modules.update(installed)
+                self.near_first.names.discard("outrider")
         return sys.modules[MAIN]
+
+    def _set_outrider_aside(self):
+        """Where Outrider is installed too, a script's top level must not use it: what it starts would start again."""
+        self.near_first.names.add("outrider")
+        names = [name for name in sys.modules if name.partition(".")[0] == "outrider"]
+        return {name: sys.modules.pop(name) for name in names}
 
 
 class NearFirst:
     """A finder before all others, for what must be the near end's own version: it packed with it."""
 
-    NAMES = frozenset({"cloudpickle"})
-
     def __init__(self, modules):
         self.modules = modules
+        self.names = {"cloudpickle"}
 
     def find_spec(self, name, path=None, target=None):
-        return self.modules.find_spec(name) if name.partition(".")[0] in self.NAMES else None
+        return self.modules.find_spec(name) if name.partition(".")[0] in self.names else None

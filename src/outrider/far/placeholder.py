@@ -1,11 +1,11 @@
-"""What `import outrider` finds at a far end where Outrider is not installed.
+"""What `import outrider` finds at a far end where Outrider is not installed, and in a script's top level at any.
 
 A script that sends one of its own functions is run there, under another name, to define it; and such a script imports
 Outrider and composes its routes at the top. That must pass; using a route there must not: it would go on for ever.
 """
 
 NEEDED = (
-    "Outrider is not installed at this far end, and a script's top level runs here too: keep what uses a route under"
+    "a script's top level runs at the far end too, to define its functions there: keep what uses a route under"
     ' `if __name__ == "__main__":`, or in a function that only the near end calls'
 )
 ACTIONS = frozenset(

@@ -152,7 +152,18 @@ class FrameReader:
         have = len(self._buffer) - self._at
         if have < HEADER_SIZE:
             return False
-        return have >= HEADER_SIZE + _HEADER.unpack_from(self._buffer, self._at)[0] + 1
+        length = _HEADER.unpack_from(self._buffer, self._at)[0]
+        return length > MAX_FRAME or have >= HEADER_SIZE + length + 1
+
+    def fill(self):
+        """Read once, whatever is there; False at the end. So a frame that never becomes whole can be waited for."""
+        try:
+            piece = os.read(self.fd, 65536)
+        except OSError:
+            return False
+        self._buffer = bytes(self._buffer[self._at :]) + piece
+        self._at = 0
+        return bool(piece)
 
     def read(self):
         """(kind, id, flags, payload) of the next frame; None at the end of the stream."""
