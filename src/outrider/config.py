@@ -28,7 +28,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,6 +237,8 @@ def _variable(found: re.Match[str], environment: Mapping[str, str]) -> str:
 
 
 def _read(path: Path) -> dict[str, Origin]:
+    import tomllib  # slow to import, and where nothing is configured there is nothing to read
+
     try:
         source = path.read_bytes().decode()
         data = tomllib.loads(source)

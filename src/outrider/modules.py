@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import pickletools
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -120,6 +119,8 @@ def _third_party(file: str) -> bool:
 
 def _strings(pickled: bytes) -> Iterator[str]:
     """All texts in a pickle, the names of modules among them; nothing is built or run."""
+    import pickletools  # only a far end that is not trusted needs it
+
     for _, argument, _ in pickletools.genops(pickled):
         if isinstance(argument, str):
             yield argument

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import secrets
 import select
 import signal
 import subprocess
@@ -184,7 +183,7 @@ class Opening:
     def _hello(self) -> list[list[bytes]]:
         environment = {**self.settings.get("env", {}), **self.options.env}
         hello = {
-            "session": secrets.token_hex(12),
+            "session": os.urandom(12).hex(),
             "protocol": loader.PROTOCOL,
             "env": dict(environment),
             "cwd": self.options.cwd if self.options.cwd is not None else self.settings.get("cwd"),

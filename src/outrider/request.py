@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.far import wire
 from outrider.far.link import Slot
 from outrider.options import OnOutput
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 CHANNEL_NAMES = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
-from outrider import config
 from outrider.chain import Chain
 from outrider.command import Argument
 from outrider.errors import ConfigError
@@ -49,7 +48,9 @@ class Route(Chain):
         """
         if not text.strip():
             raise ConfigError("the route is empty", hint="for this machine itself write 'local'")
-        settings = config.Config.load()
+        from outrider.config import Config
+
+        settings = Config.load()
         chain = settings.route(text)
         return cls(*chain.hops, options=Options(**settings.option_defaults()))
 

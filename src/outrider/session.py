@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from outrider import calls
 from outrider.chain import Chain
@@ -32,6 +30,9 @@ from outrider.far.calls import AS_DATA, DURATION, INVOKE, OPTIONS, RAISED_STATE
 from outrider.options import OnOutput, Options, Paths
 from outrider.request import Credit, LabelledOutput, Request
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 Input = bytes | IO[bytes] | Iterable[bytes] | None
@@ -147,6 +148,8 @@ class Session:
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Start a call and return a future of its value; cancelling the future ends the call there."""
+        from outrider.futures import SessionFuture
+
         future: SessionFuture[T] = SessionFuture(self)
         request, shown = self._start_call((fn, args, kwargs), 0, {}, future)
         future.ident = request.ident
@@ -155,9 +158,9 @@ class Session:
             try:
                 value = self._finish_call(done, shown).value
             except BaseException as error:
-                _settle(future, None, error)
+                future.settle(None, error)
             else:
-                _settle(future, value, None)
+                future.settle(value, None)
 
         self.connection.in_background(request, finish)
         return future
@@ -394,31 +397,6 @@ class Session:
         self.connection.close()
 
 
-class SessionFuture(Future[T]):
-    """A future whose cancel() ends the call at the far end, although it is already running there."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        self._session = session
-        self.ident = 0
-
-    def cancel(self) -> bool:
-        if not super().cancel():
-            return False
-        with suppress(OutriderError):
-            self._session.connection.send_frame(wire.CANCEL, self.ident)
-        self.set_running_or_notify_cancel()
-        return True
-
-
-def _settle(future: Future[Any], value: Any, error: BaseException | None) -> None:
-    with suppress(Exception):  # cancelled in the meantime: nobody waits for it
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
-
-
 def _pairs(paths: Paths) -> list[tuple[str, str]]:
     return list(paths.items()) if isinstance(paths, Mapping) else [(path, path) for path in paths]
 
@@ -456,6 +434,8 @@ def _pieces(stdin: Any) -> Iterator[bytes]:
 def _terminal_size(tty: bool | tuple[int, int]) -> tuple[int, int]:
     if isinstance(tty, tuple):
         return tty
+    import shutil
+
     size = shutil.get_terminal_size()
     return size.lines, size.columns
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("text",),
     ("chain",),
     ("config", "testing", "options", "results", "places", "sample"),
-    ("modules", "calls", "request", "hub", "opening"),
+    ("modules", "calls", "request", "hub", "opening", "futures"),
     ("relaying", "connection"),
     ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
@@ -128,3 +129,56 @@ def test_the_one_exception_is_still_needed() -> None:
 def test_every_file_says_what_it_is() -> None:
     for path in FILES:
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path.relative_to(HOUSE)} has no docstring"
+
+
+# Slow to import, and not needed before something is done that needs them: only who does it shall pay.
+NOT_AT_ONCE = {
+    "asyncio",
+    "click",
+    "cloudpickle",
+    "concurrent.futures",
+    "datetime",
+    "difflib",
+    "email",
+    "hashlib",
+    "importlib.metadata",
+    "json",
+    "logging",
+    "multiprocessing",
+    "numpy",
+    "pickletools",
+    "queue",
+    "random",
+    "rich",
+    "secrets",
+    "shutil",
+    "socket",
+    "tempfile",
+    "tomllib",
+    "traceback",
+    "uuid",
+}
+
+
+def imported_by(statement: str) -> set[str]:
+    code = f"import sys\nbefore = set(sys.modules)\n{statement}\nprint(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_importing_outrider_imports_nothing_heavy() -> None:
+    assert imported_by("import outrider") & NOT_AT_ONCE == set()
+
+
+def test_a_call_imports_nothing_heavy() -> None:
+    call = "import outrider, math\nassert outrider.Route.named('local').call(math.sqrt, 4) == 2"
+    assert imported_by(call) & NOT_AT_ONCE == set()
+
+
+def test_a_verb_imports_nothing_heavy_but_what_it_is_made_with() -> None:
+    verb = (
+        "from outrider.cli import outrider\noutrider(['run', 'local', '--', 'true'], standalone_mode=False)"
+    )
+    verb = f"try:\n    exec({verb!r})\nexcept SystemExit as done:\n    assert not done.code"
+    made_with = {"click", "json", "datetime", "uuid"}  # the last two by click itself
+    assert imported_by(verb) & NOT_AT_ONCE - made_with == set()

@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from outrider.route import Route
     from outrider.session import Session
 
@@ -39,6 +39,8 @@ class RouteType(TextParameter):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
         from outrider.config import Config
         from outrider.errors import OutriderError
         from outrider.hops import registry
@@ -133,6 +135,8 @@ def errors_told() -> Iterator[None]:
 def fail(error: BaseException, message: str, code: int) -> NoReturn:
     """Tell an error and leave with `code`."""
     if os.environ.get("OUTRIDER_DEBUG") == "1":
+        import traceback
+
         traceback.print_exception(error)
     if message:
         say(f"outrider: {message}")

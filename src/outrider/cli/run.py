@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from outrider.cli import common
+from outrider.far import wire
 
 if TYPE_CHECKING:
     from outrider.results import CompletedCommand
@@ -64,11 +65,12 @@ def _run(
     settings: dict[str, Any],
 ) -> CompletedCommand:
     from outrider.errors import RouteError
-    from outrider.terminal import run_on_terminal
 
     stdin_is_terminal = os.isatty(0)
     try:
         if tty and stdin_is_terminal and not no_input:
+            from outrider.terminal import run_on_terminal
+
             return run_on_terminal(far, argv, **settings)
         stdin = None if no_input or stdin_is_terminal else piped_in()
         return far.run(argv, stdin=stdin, on_output=output, tty=tty, **settings)
@@ -82,21 +84,20 @@ class Output:
     """Puts a command's output on ours as it comes: byte by byte the same, except on a terminal."""
 
     def __init__(self, raw: bool, quiet: bool = False) -> None:
-        from outrider.terminal import Harmless
-
         self.quiet = quiet
-        self._clean: dict[str, Callable[[bytes], bytes]] = {
-            name: Harmless() for name, fd in (("stdout", 1), ("stderr", 2)) if not raw and os.isatty(fd)
-        }
+        self._clean: dict[str, Callable[[bytes], bytes]] = {}
+        terminals = [name for name, fd in (("stdout", 1), ("stderr", 2)) if not raw and os.isatty(fd)]
+        if terminals:
+            from outrider.terminal import Harmless
+
+            self._clean = {name: Harmless() for name in terminals}
 
     def __call__(self, name: str, piece: bytes) -> None:
-        from outrider.terminal import write_all
-
         if self.quiet:
             return
         clean = self._clean.get(name)
         try:
-            write_all(1 if name == "stdout" else 2, clean(piece) if clean else piece)
+            wire.write_all(1 if name == "stdout" else 2, [clean(piece) if clean else piece])
         except OSError:
             raise common.OutputGone from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -71,6 +70,8 @@ def names() -> list[str]:
 
 def nearest(word: str, words: list[str]) -> str:
     """A hint that names the nearest of `words`, or nothing where none is near."""
+    import difflib  # only errors need it
+
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else ""
 
