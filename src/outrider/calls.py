@@ -12,8 +12,8 @@ from typing import Any
 
 from outrider.errors import FarError, Unserializable, VersionMismatch
 from outrider.far import data
-from outrider.far.calls import SELF, state_of
 from outrider.far.modules import MAIN
+from outrider.far.state import SELF, state_of
 from outrider.modules import has_script
 
 Segments = list[Any]

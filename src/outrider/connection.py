@@ -14,7 +14,7 @@ from typing import Any
 from outrider import opening
 from outrider.chain import Chain
 from outrider.errors import Lost, OutriderError, TimedOut
-from outrider.far import data, wire
+from outrider.far import data, loader, wire
 from outrider.far.link import Link, Slot
 from outrider.hub import hub
 from outrider.modules import ModuleServer
@@ -40,6 +40,7 @@ class Connection:
         self.noise = stream.noise
         self.far = _far_end(stream.hello)
         self._requests: dict[int, Request] = {}
+        self._provided: set[str] = set()
         self._background = 0
         self.closed = False
         self._ending: str | None = None
@@ -92,6 +93,14 @@ class Connection:
         request = Request(self._link.new_ident(), on_output)
         self._requests[request.ident] = request
         return request
+
+    def provide(self, *parts: str) -> None:
+        """Have these modules of the far end there before a request that needs them: it need not ask."""
+        missing = {name: self.modules.far_part(name) for name in parts if name not in self._provided}
+        if missing:
+            found = {f"{loader.PACKAGE}.{name}": part for name, part in missing.items()}
+            self.send(wire.SOURCE, 0, [data.dumps(found)])
+            self._provided.update(missing)
 
     def send(self, kind: int, ident: int, segments: Sequence[Any], flags: int = 0) -> None:
         try:

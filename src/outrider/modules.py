@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from outrider.far import placeholder
+from outrider.far import loader, placeholder
 from outrider.far.modules import MAIN
 
 _CARRIED = frozenset({"cloudpickle"})
@@ -52,10 +52,18 @@ class ModuleServer:
         return (
             self._allowed is None
             or name in self._allowed
-            or name.partition(".")[0] in ("outrider", *_CARRIED)
+            or name.partition(".")[0] in ("outrider", loader.PACKAGE, *_CARRIED)
         )
 
+    @staticmethod
+    def far_part(name: str) -> dict[str, Any]:
+        """A module of the far end itself that was not sent at the start."""
+        return {"file": f"<outrider>/{name}.py", "package": False, "source": loader.source(name)}
+
     def _found(self, name: str) -> dict[str, Any] | None:
+        package, _, part = name.rpartition(".")
+        if package == loader.PACKAGE and part in loader.LATER:
+            return self.far_part(part)
         if name == MAIN:
             return self._script()
         if name.partition(".")[0] == "outrider":

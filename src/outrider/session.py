@@ -295,6 +295,7 @@ class Session:
             "tty": list(_terminal_size(tty)) if tty else None,
         }
         request.credit = Credit()
+        self.connection.provide("commands", "pump")
         self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
         if stdin is not None:
             self._give(request, stdin)

@@ -99,6 +99,7 @@ class _Transfer:
         self.request.credit = Credit()
         self.request.content = self._arrived
         self._pieces: deque[tuple[bytes, bool]] = deque()
+        session.connection.provide("files")
         session.connection.send(wire.FILES, self.request.ident, [data.dumps({"op": op, "path": path})])
 
     def _arrived(self, piece: bytes, ends: bool) -> None:

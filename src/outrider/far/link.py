@@ -6,8 +6,8 @@ lone caller so pays for no thread switch, which is most of what a call over a pi
 """
 
 import select
-import threading
 import time
+from _thread import allocate_lock
 
 from . import wire
 
@@ -20,7 +20,7 @@ class Slot:
     def __init__(self) -> None:
         self.done = False
         self.value: object = None
-        self._wake = threading.Lock()
+        self._wake = allocate_lock()
         self._wake.acquire()
 
     def finish(self, value: object = None) -> None:
@@ -53,13 +53,13 @@ class Link:
         self.on_end = ended
         self.limit = limit
         self.over = False
-        self.reading = threading.Lock()
-        self._writing = threading.Lock()
+        self.reading = allocate_lock()
+        self._writing = allocate_lock()
         self._arriving = {}
         self._waiting = []
         self._first_ident = first_ident
         self._idents = 0
-        self._ident_lock = threading.Lock()
+        self._ident_lock = allocate_lock()
 
     def new_ident(self):
         """A fresh request id of this end (each end has ids of its own; answers carry the asker's)."""

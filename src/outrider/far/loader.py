@@ -38,28 +38,39 @@ s=marshal.loads(zlib.decompress(read(int(read(8)))))
 exec(compile(s["start"],"<outrider>/start.py","exec"),{"sources":s})
 """
 
-FAR_MODULES = (
+AT_START = (
     "start",
     "wire",
     "data",
     "link",
     "main",
     "calls",
-    "commands",
-    "capture",
-    "processes",
+    "quick",
+    "output",
     "modules",
-    "files",
+    "guardian",
+    "ending",
+    "processes",
+    "failures",
 )
+"""What is sent ahead of all: what the first call needs, and what must be there when the near end is gone."""
+
+LATER = ("state", "debugging", "commands", "pump", "files")
+"""Sent when first needed: ahead of a request that is known to need it, or as the answer to a call's import. What the far
+end imports while it reads the stream must come ahead: it cannot wait for an answer just then."""
+
+
+@functools.lru_cache(maxsize=None)
+def source(name: str) -> str:
+    """The text of one module of the far end."""
+    with open(
+        os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py"), encoding="utf-8"
+    ) as file:
+        return file.read()
 
 
 @functools.lru_cache(maxsize=None)
 def packed_program() -> bytes:
     """The far end as it goes over the wire: eight digits of size, then the sources. At most 20 KB."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    sources = {}
-    for name in FAR_MODULES:
-        with open(os.path.join(here, name + ".py"), encoding="utf-8") as file:
-            sources[name] = file.read()
-    body = zlib.compress(marshal.dumps(sources, 2), 9)
+    body = zlib.compress(marshal.dumps({name: source(name) for name in AT_START}, 2), 9)
     return b"%08d" % len(body) + body

@@ -1,22 +1,18 @@
 """The far end: greets, sets itself up as the near end asks, then serves until the stream ends."""
 
-import io
+import _signal as signal  # the signal module itself imports enum, functools and collections
 import os
-import signal
 import sys
-import threading
 import time
-from collections import deque
+from _collections import deque
+from _thread import allocate_lock, get_ident, start_new_thread
 
-from . import calls, capture, data, link, processes, wire
+from . import calls, data, link, output, wire
+from .guardian import SESSION_MARK, Guardian
 from .modules import NearModules
 
 TICK = 0.005
 """Seconds between the stand-in's looks at whether the main thread is stuck in a call."""
-CANCEL_GRACE = 2.0
-"""Seconds that a cancelled call has to end before the whole far end is ended with it."""
-CANCEL_HELP = 0.2
-"""Seconds after which the processes that it started are ended, in case it waits for one of them."""
 FAR_IDENTS = 0x80000000
 LIMIT = 1 << 40
 
@@ -25,6 +21,19 @@ class Far:
     """The far end's own state. Made once."""
 
     def __init__(self):
+        self.temporary = None
+        self.pump = None
+        self.commands = None
+        self.files = None
+        self.inputs = {}
+        self.closing = allocate_lock()
+        self.main_thread = get_ident()
+        self.main_ident = None
+        self.main_waits = False
+        self.main_wake = allocate_lock()
+        self.main_wake.acquire()
+        self.serial = 0
+        self.inbox = deque()
         wire_in, wire_out = self._take_descriptors()
         reader = wire.FrameReader(wire_in)
         self.link = link.Link(reader, wire_out, self.handle, self.ended, LIMIT, FAR_IDENTS)
@@ -33,28 +42,16 @@ class Far:
             os._exit(3)
         hello = data.loads(segments[0])
         self.mark = hello["session"]
-        self.session_mark = "%s=%s" % (processes.SESSION_MARK, self.mark)
-        self.temporary = None
-        self.closing = threading.Lock()
-        self.guardian = processes.Guardian(self.session_mark)
-        problem = self._settle(hello)
-        self.output = capture.CallOutput(self.link)
-        self._replace_streams()
-        self.inputs = {}
+        self.session_mark = "%s=%s" % (SESSION_MARK, self.mark)
+        self.guardian = Guardian(self.session_mark)
+        self._greet(self._settle(hello))
+        # While the greeting is on its way, and with it the first request:
+        self.guardian.start()
+        self.output = output.CallOutput(self.link)
+        output.replace_streams(self.output)
         self.modules = NearModules(self.link)
         self.modules.install()
         self.calls = calls.Calls(self.link, self.output, self.modules, self.inputs)
-        self._pump = None
-        self._commands = None
-        self._files = None
-        self.main_thread = threading.get_ident()
-        self.main_ident = None
-        self.main_waits = False
-        self.main_wake = threading.Lock()
-        self.main_wake.acquire()
-        self.serial = 0
-        self.inbox = deque()
-        self._greet(problem)
 
     @staticmethod
     def _take_descriptors():
@@ -76,12 +73,13 @@ class Far:
         except OSError:  # it leads a session already
             pass
         os.environ.update(hello["env"])
-        os.environ[processes.SESSION_MARK] = self.mark
+        os.environ[SESSION_MARK] = self.mark
         try:
             if hello["tempdir"]:
                 import tempfile
 
                 self.temporary = tempfile.mkdtemp(prefix="outrider-")
+                self.guardian.start()
                 self.guardian.watch_folder(self.temporary)
                 os.environ["TMPDIR"] = self.temporary
                 os.chdir(self.temporary)
@@ -90,16 +88,6 @@ class Far:
         except OSError as error:
             return str(error)
         return None
-
-    def _replace_streams(self):
-        """Python's own prints go out at once, and keep apart when several calls run."""
-        for channel, name in ((wire.STDOUT, "stdout"), (wire.STDERR, "stderr")):
-            raw = CallStream(self.output, channel)
-            stream = io.TextIOWrapper(
-                io.BufferedWriter(raw, 8192), "utf-8", "backslashreplace", line_buffering=True
-            )
-            setattr(sys, name, stream)
-            setattr(sys, "__%s__" % name, stream)
 
     def _greet(self, problem):
         user = str(os.getuid())
@@ -120,29 +108,23 @@ class Far:
         }
         self.link.send(wire.HELLO, 0, [data.dumps(about)])
 
-    @property
-    def pump(self):
-        if self._pump is None:
-            self._pump = capture.Pump(self.link)
-        return self._pump
+    def with_commands(self):
+        """The commands that run here; imported when the first is to be started."""
+        if self.commands is None:
+            from .commands import Commands
+            from .pump import Pump
 
-    @property
-    def commands(self):
-        if self._commands is None:
-            from .commands import (
-                Commands,  # subprocess takes milliseconds to import, and many sessions only call
-            )
+            self.pump = Pump(self.link)
+            self.commands = Commands(self.link, self.pump, self.guardian, self.mark)
+        return self.commands
 
-            self._commands = Commands(self.link, self.pump, self.guardian, self.mark)
-        return self._commands
-
-    @property
-    def files(self):
-        if self._files is None:
+    def with_files(self):
+        """The transfers that run here; imported when the first is to be started."""
+        if self.files is None:
             from .files import FarFiles
 
-            self._files = FarFiles(self.link)
-        return self._files
+            self.files = FarFiles(self.link)
+        return self.files
 
     def serve(self):
         """The main thread's life: read a message, and run it here if it is a call."""
@@ -151,7 +133,7 @@ class Far:
         signal.signal(signal.SIGHUP, lambda *_: self.ended("hung up"))
         # Not SIG_IGN, which every command started here would inherit: Ctrl-C in a far shell would do nothing.
         signal.signal(signal.SIGINT, lambda *_: None)
-        threading.Thread(target=self._stand_in, name="outrider-stand-in", daemon=True).start()
+        start_new_thread(self._stand_in, ())
         reading = self.link.reading
         while True:
             message = None
@@ -195,7 +177,9 @@ class Far:
         """Reads the stream while the main thread is busy with a call that takes its time."""
         last = -1
         time.sleep(10 * TICK)  # ctypes takes milliseconds to import: not before the first answer
-        processes.become_subreaper()
+        from .processes import become_subreaper
+
+        become_subreaper()
         while True:
             time.sleep(TICK if self.main_ident is not None else 4 * TICK)
             serial = self.serial
@@ -232,25 +216,25 @@ class Far:
     def handle(self, kind, ident, flags, segments):
         """Deal with one message; called by whichever thread reads."""
         if kind == wire.CALL:
-            threading.Thread(target=self.calls.run, args=(ident, flags, segments), daemon=True).start()
+            self.calls.run_in_thread(ident, flags, segments, self.main_thread)
         elif kind == wire.RUN:
-            self.commands.start(ident, data.loads(segments[0]))
+            self.with_commands().start(ident, data.loads(segments[0]))
         elif kind == wire.DATA:
             self._input(ident, flags, segments[0])
         elif kind == wire.CREDIT:
             self.output.grant(ident, int(segments[0]))
-            if self._pump is not None:
-                self._pump.grant(ident, int(segments[0]))
-            if self._files is not None:
-                self._files.grant(ident, int(segments[0]))
+            if self.pump is not None:
+                self.pump.grant(ident, int(segments[0]))
+            if self.files is not None:
+                self.files.grant(ident, int(segments[0]))
         elif kind == wire.SOURCE:
             self.modules.answer(ident, segments)
         elif kind == wire.CANCEL:
             self._cancel(ident)
-        elif kind == wire.CONTROL and ident in self.commands.running:
+        elif kind == wire.CONTROL and self.commands is not None and ident in self.commands.running:
             self.commands.running[ident].control(data.loads(segments[0]))
         elif kind == wire.FILES:
-            self.files.start(ident, data.loads(segments[0]))
+            self.with_files().start(ident, data.loads(segments[0]))
         elif kind == wire.PING:
             self.link.send(wire.PONG, ident, segments)
         elif kind == wire.BYE:
@@ -258,75 +242,33 @@ class Far:
 
     def _input(self, ident, flags, piece):
         ends = bool(flags & wire.END)
-        if self._commands is not None and ident in self._commands.running:
-            self._commands.running[ident].input(piece, ends)
-        elif self._files is not None and self._files.knows(ident):
-            self._files.input(ident, piece, ends)
+        if self.commands is not None and ident in self.commands.running:
+            self.commands.running[ident].input(piece, ends)
+        elif self.files is not None and self.files.knows(ident):
+            self.files.input(ident, piece, ends)
         elif ident in self.inputs:
             os.write(self.inputs[ident], piece)
 
     def _cancel(self, ident):
-        if self._commands is not None and ident in self._commands.running:
-            self._commands.cancel(ident)
-        elif self._files is not None and self._files.knows(ident):
-            self._files.cancel(ident)
+        if self.commands is not None and ident in self.commands.running:
+            self.commands.cancel(ident)
+        elif self.files is not None and self.files.knows(ident):
+            self.files.cancel(ident)
         else:
+            from .ending import insist
+
             self.calls.cancel(ident, self.main_thread)
-            threading.Thread(target=self._insist, args=(ident,), daemon=True).start()
-
-    def _insist(self, ident):
-        """After a cancelled call: end what it started; and if it will not end, end the far end with it."""
-        started = time.monotonic()
-        helped = False
-        while ident in self.calls.threads and time.monotonic() < started + CANCEL_GRACE:
-            time.sleep(0.02)
-            if not helped and time.monotonic() > started + CANCEL_HELP and len(self.calls.threads) == 1:
-                helped = True  # it may be waiting, in C, for a process that it started
-                self._end_strays()
-        if ident in self.calls.threads:
-            self.ended("a cancelled call did not end")
-        elif not self.calls.threads:
-            self._end_strays()
-
-    def _end_strays(self):
-        """End all that calls have started; commands, which are requests of their own, go on."""
-        spare = {self.guardian.pid} | (self._commands.pids() if self._commands is not None else set())
-        known = self._commands.known() if self._commands is not None else ()
-        processes.end(self.session_mark, roots=(os.getpid(),), spare=spare, known={self.guardian.pid, *known})
+            start_new_thread(insist, (self, ident))
 
     def ended(self, reason):
         """The end, however it came: nothing stays."""
-        if not self.closing.acquire(False):
-            return
-        try:
-            if self._commands is not None:
-                self._commands.end_all()
-            spare = {self.guardian.pid}
-            processes.end(self.session_mark, roots=(os.getpid(),), spare=spare, known={self.guardian.pid})
-            if self.temporary:
-                os.chdir("/")
-                processes.remove_tree(self.temporary)
-        finally:
-            os._exit(0)
+        if self.closing.acquire(False):
+            from .ending import clean_up
 
-
-class CallStream(io.RawIOBase):
-    """What sys.stdout writes to: the captured descriptor, or straight out while several calls run at once."""
-
-    def __init__(self, output, channel):
-        self.output = output
-        self.channel = channel
-
-    def writable(self):
-        return True
-
-    def fileno(self):
-        return self.channel
-
-    def write(self, piece):
-        if self.output.write(self.channel, piece):
-            return len(piece)
-        return os.write(self.channel, piece)
+            try:
+                clean_up(self)
+            finally:
+                os._exit(0)
 
 
 def main():

@@ -1,10 +1,11 @@
 """Your modules, served by the near end: what this Python lacks of them comes as source, a package a round trip."""
 
 import sys
-from importlib.machinery import ModuleSpec
 
 from . import data, wire
 from .link import Slot
+
+ModuleSpec = type(__spec__)
 
 MAIN = "__outrider_main__"
 """The name under which the caller's script runs here, so that its `if __name__ == "__main__":` stays quiet."""
@@ -26,7 +27,7 @@ class NearModules:
 
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in self.stdlib or top == "_outrider_far":
+        if top in self.stdlib:
             return None
         found = self._ask(name)
         if found is None:
@@ -44,14 +45,15 @@ class NearModules:
             self.link.send(wire.IMPORT, ident, [data.dumps({"module": name})])
             if not self.link.wait(slot):
                 raise ImportError("the near end went away while it was asked for module %r" % name, name=name)
-            self.known.update(slot.value)  # type: ignore[call-overload]
         return self.known.get(name)
 
     def answer(self, ident, segments):
         """SOURCE came: {module name: None or {"file", "package", "source"}}; more than was asked, where of use."""
+        found = data.loads(segments[0])
+        self.known.update(found)
         slot = self.pending.pop(ident, None)
-        if slot is not None:
-            slot.finish(data.loads(segments[0]))
+        if slot is not None:  # else it was sent ahead of being asked for
+            slot.finish()
 
     def create_module(self, spec):
         return None

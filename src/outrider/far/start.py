@@ -4,8 +4,6 @@ Runs with `sources` ({module name: source text}) as a global, put there by the l
 """
 
 import sys
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
 PACKAGE = "_outrider_far"
 
@@ -19,28 +17,29 @@ class SourceLoader:
     def find_spec(self, name, path=None, target=None):
         package, _, module = name.rpartition(".")
         if package == PACKAGE and module in self.sources:
-            return ModuleSpec(name, self, origin="<outrider>/%s.py" % module)  # type: ignore[arg-type]
+            kind = type(sys.__spec__)  # type: ignore[attr-defined]  # ModuleSpec, without importing importlib
+            return kind(name, self, origin="<outrider>/%s.py" % module)
         return None
 
     def create_module(self, spec):
         return None
 
     def exec_module(self, module):
-        exec(compile(self.get_source(module.__name__), module.__spec__.origin, "exec"), module.__dict__)  # noqa: S102  # running source is what a loader is for
+        source = self.get_source(module.__name__)
+        exec(compile(source, module.__spec__.origin, "exec", dont_inherit=True, optimize=2), module.__dict__)  # noqa: S102  # running source is what a loader is for
 
     def get_source(self, name):
         return self.sources[name.rpartition(".")[2]]
 
 
 def start(sources):
-    package = ModuleType(PACKAGE)
+    package = type(sys)(PACKAGE)
     package.__path__ = []
     sys.modules[PACKAGE] = package
     sys.meta_path.insert(0, SourceLoader(sources))
-    from importlib import import_module
-
-    import_module(PACKAGE + ".main").main()
+    __import__(PACKAGE + ".main")
+    package.main.main()
 
 
 if "sources" in globals():
-    start(globals()["sources"])
+    start(sources)  # type: ignore[name-defined] # noqa: F821

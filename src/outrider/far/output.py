@@ -1,0 +1,133 @@
+"""What calls print, at descriptors 1 and 2: captured, told apart where several run, sent on as DATA within its credit."""
+
+import io
+import os
+import select
+import sys
+from _thread import RLock, allocate_lock, get_ident, start_new_thread
+
+from . import wire
+
+PIECE = 65536
+
+
+class CallOutput:
+    """Descriptors 1 and 2 of this process, captured: whatever a call prints, its C libraries and children too.
+
+    One call at a time owns what arrives. While several run at once, Python's own prints are told apart by thread; what
+    bypasses Python then belongs to the session (id 0).
+    """
+
+    LIMIT = wire.WINDOW
+
+    def __init__(self, link):
+        self.link = link
+        self._owners = {}
+        self._lock = RLock()
+        self._unsent = {}
+        self._room = allocate_lock()
+        self._pipes = []
+        for channel in (wire.STDOUT, wire.STDERR):
+            reader, writer = os.pipe()
+            os.set_blocking(reader, False)
+            os.dup2(writer, channel, inheritable=True)
+            os.close(writer)
+            self._pipes.append((channel, reader))
+        start_new_thread(self._run, ())
+
+    def begin(self, ident):
+        self._owners[get_ident()] = ident
+
+    def finish(self):
+        """Send what the calling thread's call has printed so far, then let go of it."""
+        with self._lock:
+            self.drain()
+            ident = self._owners.pop(get_ident(), 0)
+        self._unsent.pop(ident, None)
+        self._make_room()
+
+    def grant(self, ident, size):
+        """The other end has taken `size` bytes of what call `ident` printed."""
+        unsent = self._unsent.get(ident)
+        if unsent is not None:
+            self._unsent[ident] = max(0, unsent - size)
+            self._make_room()
+
+    def _make_room(self):
+        if self._room.locked():
+            try:
+                self._room.release()
+            except RuntimeError:  # somebody else was quicker
+                pass
+
+    def _owner(self):
+        owners = list(self._owners.values())
+        return owners[0] if len(owners) == 1 else 0
+
+    def drain(self):
+        """Send all that lies in the pipes now."""
+        with self._lock:
+            for channel, reader in self._pipes:
+                for _ in range(64):  # a bound: somebody may print faster than this sends
+                    try:
+                        piece = os.read(reader, PIECE)
+                    except BlockingIOError:
+                        break
+                    if not piece:
+                        break
+                    owner = self._owner()
+                    self.link.send_frame(wire.DATA, owner, piece, channel)
+                    self._unsent[owner] = self._unsent.get(owner, 0) + len(piece)
+                    if len(piece) < PIECE:
+                        break
+
+    def write(self, channel, piece):
+        """What Python code of the calling thread prints while several calls run."""
+        if len(self._owners) < 2:
+            return False
+        with self._lock:
+            ident = self._owners.get(get_ident())
+            if ident is None or len(self._owners) < 2:
+                return False
+            for start in range(0, len(piece), PIECE):
+                self.link.send_frame(wire.DATA, ident, bytes(piece[start : start + PIECE]), channel)
+        return True
+
+    def _run(self):
+        poll = select.poll()
+        for _, reader in self._pipes:
+            poll.register(reader, select.POLLIN)
+        while True:
+            poll.poll()
+            # A near end that does not take its output: let the pipe fill up, and whoever prints wait.
+            while self._unsent.get(self._owner(), 0) > self.LIMIT:
+                self._room.acquire(True, 1)
+            self.drain()
+
+
+class CallStream(io.RawIOBase):
+    """What sys.stdout writes to: the captured descriptor, or straight out while several calls run at once."""
+
+    def __init__(self, output, channel):
+        self.output = output
+        self.channel = channel
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self.channel
+
+    def write(self, piece):
+        if self.output.write(self.channel, piece):
+            return len(piece)
+        return os.write(self.channel, piece)
+
+
+def replace_streams(output):
+    """Python's own prints go out at once, and keep apart when several calls run."""
+    for channel, name in ((wire.STDOUT, "stdout"), (wire.STDERR, "stderr")):
+        buffer = io.BufferedWriter(CallStream(output, channel), 8192)
+        stream = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
+        setattr(sys, name, stream)
+        setattr(sys, "__%s__" % name, stream)
