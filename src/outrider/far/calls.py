@@ -1,7 +1,6 @@
-"""Calls at the far end: unpack, run, and pack the value. What few calls need (a failure, an object's state) is imported then."""
+"""Calls at the far end: unpack, run, pack the value. What few calls need (a failure, a state) is imported then."""
 
 import io
-import os
 import struct
 import sys
 import time
@@ -9,7 +8,7 @@ from _thread import get_ident
 
 from . import data, wire
 from .modules import MAIN
-from .quick import pickle, threading_of
+from .quick import pickle, signal, threading_of
 
 INVOKE, AS_DATA, OPTIONS = 1, 2, 4
 """Flags of CALL: a method whose object's state comes back; answer in the data codec; options stand first."""
@@ -41,7 +40,7 @@ def unpack(segments, modules):
         unpickler = FarUnpickler(io.BytesIO(segments[0]), buffers=segments[1:])
         unpickler.modules = modules
         return unpickler.load()
-    return pickle.loads(segments[0], buffers=segments[1:])  # noqa: S301  # the far end obeys its near end anyway
+    return pickle.loads(segments[0], buffers=segments[1:])  # the far end obeys its near end anyway
 
 
 def _dump(value, buffers):
@@ -168,8 +167,6 @@ class Calls:
         if thread is None:
             return
         if thread == main_thread:
-            import _signal as signal
-
             signal.pthread_kill(main_thread, signal.SIGURG)
             return
         try:

@@ -1,7 +1,8 @@
 """A small process beside the far end that cleans up when the far end itself is killed."""
 
-import _signal as signal  # the signal module itself imports enum, functools and collections
 import os
+
+from .quick import signal
 
 SESSION_MARK = "OUTRIDER_SESSION"
 
@@ -30,7 +31,7 @@ class Guardian:
     def __init__(self, mark):
         self.mark = mark
         self.pid = None
-        self._pipe = None
+        self._pipe = -1
 
     def start(self):
         """Fork it, once; before there are threads."""

@@ -1,15 +1,15 @@
 """The far end: greets, sets itself up as the near end asks, then serves until the stream ends."""
 
-import _signal as signal  # the signal module itself imports enum, functools and collections
 import os
 import sys
 import time
-from _collections import deque
+from _collections import deque  # type: ignore[import-not-found]
 from _thread import allocate_lock, get_ident, start_new_thread
 
 from . import calls, data, link, output, wire
 from .guardian import SESSION_MARK, Guardian
 from .modules import NearModules
+from .quick import signal
 
 TICK = 0.005
 """Seconds between the stand-in's looks at whether the main thread is stuck in a call."""

@@ -5,10 +5,11 @@ that were started here, descendants by parent pid (daemons too, where this proce
 environment variable that every program started here inherits.
 """
 
-import _signal as signal  # the signal module itself imports enum, functools and collections
 import os
 import stat
 import time
+
+from .quick import signal
 
 COMMAND_MARK = "OUTRIDER_COMMAND"
 

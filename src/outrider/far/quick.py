@@ -1,6 +1,9 @@
 """Modules of the standard library that the first call needs, without the milliseconds of what they import besides."""
 
+import _signal as signal  # type: ignore[import-not-found]  # signal itself imports enum and more
 import sys
+
+__all__ = ["pickle", "signal", "threading_of"]
 
 
 def _pickle_core():
@@ -10,7 +13,7 @@ def _pickle_core():
             import _pickle
 
             return _pickle
-        import _functools
+        import _functools  # type: ignore[import-not-found]
 
         sys.modules["functools"] = _functools
         try:

@@ -17,8 +17,8 @@ class SourceLoader:
     def find_spec(self, name, path=None, target=None):
         package, _, module = name.rpartition(".")
         if package == PACKAGE and module in self.sources:
-            kind = type(sys.__spec__)  # type: ignore[attr-defined]  # ModuleSpec, without importing importlib
-            return kind(name, self, origin="<outrider>/%s.py" % module)
+            kind = type(sys.__spec__)  # ModuleSpec, without importing importlib
+            return kind(name, self, origin="<outrider>/%s.py" % module)  # type: ignore[arg-type]
         return None
 
     def create_module(self, spec):
