@@ -193,7 +193,7 @@ class Opening:
 
     def _hello_answer(self, reader: wire.FrameReader, noise: bytes) -> dict[str, Any]:
         try:
-            got = reader.read()
+            got = reader.next()
             if got is None:
                 raise self._failure(noise)
             hello = data.loads(wire.split_segments(got[3], 1 << 20)[0])

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import os
 import pathlib
+import threading
 import uuid
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.far import data, loader, wire
+from outrider.far.link import Link
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -100,11 +102,19 @@ def through_a_pipe(blobs):
     return wire.FrameReader(reader)
 
 
+def read(reader):
+    """The next frame, or None at the end of the stream."""
+    while (frame := reader.next()) is None:
+        if not reader.fill():
+            return None
+    return frame
+
+
 @given(st.lists(st.binary(max_size=2000), min_size=1, max_size=5))
 def test_messages_survive_the_pipe(segments):
     frames = [b"".join(bytes(b) for b in frame) for frame in wire.message_frames(wire.CALL, 7, segments, 3)]
     reader = through_a_pipe(frames)
-    kind, ident, flags, payload = reader.read()
+    kind, ident, flags, payload = read(reader)
     os.close(reader.fd)
     assert (kind, ident, flags) == (wire.CALL, 7, 3)
     assert wire.split_segments(payload, 1 << 20) == segments
@@ -115,17 +125,39 @@ def test_every_frame_ends_in_a_newline():
         assert bytes(frame[-1]) == b"\n"
 
 
-def test_large_messages_are_put_together():
-    segments = [os.urandom(wire.CHUNK + 5), b"", os.urandom(10)]
-    first, *parts = [
-        b"".join(bytes(b) for b in frame) for frame in wire.message_frames(wire.CALL, 1, segments)
-    ]
-    reader = wire.FrameReader(-1, first + b"".join(parts))
-    kind, _, flags, payload = reader.read()
-    message = wire.LargeMessage(kind, flags, payload, 1 << 30)
-    done = [message.add(reader.read()[3]) for _ in parts]
-    assert done == [False] * (len(parts) - 1) + [True]
-    assert [bytes(s) for s in message.segments] == segments
+def arrive(blob):
+    """The messages in `blob`, as a link takes them from a pipe that holds a part of them at a time."""
+    reader, writer = os.pipe()
+    feeder = threading.Thread(target=lambda: (wire.write_all(writer, [blob]), os.close(writer)))
+    feeder.start()
+    received, reasons = [], []
+    link = Link(
+        wire.FrameReader(reader), -1, lambda *message: received.append(message), reasons.append, 1 << 30
+    )
+    while not link.over:
+        link.read_one()
+    feeder.join()
+    os.close(reader)
+    assert reasons == ["the stream ended"]
+    return received
+
+
+@pytest.mark.parametrize("size", [1, wire.CHUNK, 3 * wire.CHUNK + 5])
+def test_messages_of_any_size_are_put_together(size):
+    segments = [os.urandom(size), b"", bytearray(os.urandom(10)), memoryview(os.urandom(size))]
+    blob = b"".join(bytes(b) for frame in wire.message_frames(wire.CALL, 1, segments, 3) for b in frame)
+    [(kind, ident, flags, arrived)] = arrive(blob)
+    assert (kind, ident, flags) == (wire.CALL, 1, 3)
+    assert [bytes(s) for s in arrived] == [bytes(s) for s in segments]
+    assert [type(s) for s in arrived] == [bytes, bytes, bytearray, bytearray]
+
+
+def test_other_messages_pass_between_the_parts_of_a_large_one():
+    first, *parts = [b"".join(map(bytes, f)) for f in wire.message_frames(wire.CALL, 1, [b"x" * 600_000])]
+    between = wire.lone(wire.CALL, 2, b"small")
+    small, large = arrive(b"".join([first, parts[0], between, *parts[1:]]))
+    assert small == (wire.CALL, 2, 0, [b"small"])
+    assert large == (wire.CALL, 1, 0, [b"x" * 600_000])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +169,7 @@ def test_large_messages_are_put_together():
 )
 def test_broken_frames_are_protocol_errors(blob, why):
     with pytest.raises(wire.ProtocolError, match=why):
-        wire.FrameReader(-1, blob).read()
+        read(wire.FrameReader(-1, blob))
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x00", b"\x05abc", wire.table([b"x"]) + b"toolong"])
@@ -146,21 +178,26 @@ def test_broken_tables_are_protocol_errors(payload):
         wire.split_segments(payload, 1000)
 
 
+def announced(size):
+    return wire.table([b""])[:2] + size.to_bytes(8, "little")
+
+
 def test_announced_sizes_beyond_the_limit_take_no_memory():
     with pytest.raises(wire.ProtocolError, match="limit"):
-        wire.LargeMessage(wire.CALL, 0, b"\x01" + (1 << 50).to_bytes(8, "little"), 1 << 30)
+        wire.LargeMessage(wire.CALL, 0, announced(1 << 50), 1 << 30)
 
 
-def test_a_part_too_long_is_refused():
-    message = wire.LargeMessage(wire.CALL, 0, b"\x01" + (10).to_bytes(8, "little"), 1 << 30)
+@pytest.mark.parametrize("size", [0, 11])
+def test_a_part_that_does_not_fit_is_refused(size):
+    message = wire.LargeMessage(wire.CALL, 0, announced(10), 1 << 30)
     with pytest.raises(wire.ProtocolError):
-        message.add(b"x" * 11)
+        message.room(size)
 
 
 def test_a_cut_stream_is_an_end():
     reader = through_a_pipe([wire.frame(wire.CALL, 1, b"whole"), wire.frame(wire.CALL, 2, b"cut")[:-3]])
-    assert reader.read()[3] == b"whole"
-    assert reader.read() is None
+    assert read(reader)[3] == b"whole"
+    assert read(reader) is None
     os.close(reader.fd)
 
 

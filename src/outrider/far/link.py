@@ -11,6 +11,9 @@ from _thread import allocate_lock
 
 from . import wire
 
+_BARE = (wire.DATA, wire.CREDIT)
+"""Kinds whose payload stands alone, without a table of segments."""
+
 
 class Slot:
     """What a thread waits on: `done` is set by whoever reads its answer."""
@@ -48,6 +51,9 @@ class Link:
 
     def __init__(self, reader, write_fd, handle, ended, limit, first_ident=0):
         self.reader = reader
+        reader.room = self._room
+        self._poll = select.poll()
+        self._poll.register(reader.fd, select.POLLIN)
         self.write_fd = write_fd
         self.handle = handle
         self.on_end = ended
@@ -69,14 +75,19 @@ class Link:
 
     def send(self, kind, ident, segments, flags=0):
         """Send one message. Other messages may pass between the parts of a large one."""
-        for buffers in wire.message_frames(kind, ident, segments, flags):
-            with self._writing:
-                wire.write_all(self.write_fd, buffers)
+        if len(segments) == 1 and len(segments[0]) <= wire.SMALL:
+            self._write([wire.lone(kind, ident, segments[0], flags)])
+        else:
+            for buffers in wire.message_frames(kind, ident, segments, flags):
+                self._write(buffers)
 
     def send_frame(self, kind, ident, payload=b"", flags=0):
         """Send one bare frame: no segments, for DATA, CREDIT and the like."""
+        self._write(wire.frame_buffers(kind, ident, payload, flags))
+
+    def _write(self, buffers):
         with self._writing:
-            wire.write_all(self.write_fd, [wire.frame(kind, ident, payload, flags)])
+            wire.write_all(self.write_fd, buffers)
 
     def try_send(self, kind, ident, segments, timeout):
         """Send one small message unless somebody else is stuck in writing for longer than `timeout` seconds."""
@@ -99,8 +110,7 @@ class Link:
                 if self.reading.acquire(False):
                     try:
                         while not slot.done and not self.over:
-                            left = None if deadline is None else deadline - time.monotonic()
-                            if left is not None and (left <= 0 or not self.readable(left)):
+                            if deadline is not None and not self.readable(deadline - time.monotonic()):
                                 break
                             self.read_one()
                     finally:
@@ -109,7 +119,8 @@ class Link:
                     slot.sleep(left)
         finally:
             self._waiting.remove(slot)
-            self.pass_on()
+            if self._waiting:
+                self.pass_on()
         return slot.done
 
     def pass_on(self):
@@ -123,13 +134,11 @@ class Link:
         return bool(self._waiting)
 
     def readable(self, timeout):
-        """True if a whole frame, or the stream's end, can be read within `timeout` seconds: reading it cannot block."""
+        """True if a whole frame, or the stream's end, can be taken within `timeout` seconds: reading it cannot block."""
         if self.reader.buffered():
             return True
         deadline = time.monotonic() + timeout
-        poll = select.poll()
-        poll.register(self.reader.fd, select.POLLIN)
-        while poll.poll(max(0, deadline - time.monotonic()) * 1000):
+        while self._poll.poll(max(0, deadline - time.monotonic()) * 1000):
             if not self.reader.fill() or self.reader.buffered():
                 return True
         return False
@@ -137,11 +146,7 @@ class Link:
     def read_one(self):
         """Read one frame and deal it out. Only for the thread that holds `reading`."""
         try:
-            got = self.reader.read()
-            if got is None:
-                self.end("the stream ended")
-                return
-            message = self._assemble(*got)
+            message = self._read()
             if message is not None:
                 self.handle(*message)
         except (wire.ProtocolError, ValueError, TypeError, KeyError, IndexError) as error:
@@ -149,37 +154,45 @@ class Link:
 
     def next_message(self):
         """The next whole message, or None when the stream is over. Only for the thread that holds `reading`."""
-        while not self.over:
-            try:
-                got = self.reader.read()
-                if got is None:
-                    self.end("the stream ended")
-                    return None
-                message = self._assemble(*got)
-                if message is not None:
-                    return message
-            except wire.ProtocolError as error:
-                self.end("broken protocol: %s" % error)
-        return None
+        message = None
+        try:
+            while message is None and not self.over:
+                message = self._read()
+        except wire.ProtocolError as error:
+            self.end("broken protocol: %s" % error)
+        return message
 
-    def _assemble(self, kind, ident, flags, payload):
-        """A whole message if this frame completes one, else None."""
+    def _read(self):
+        """Read one frame: a whole message if it completes one, else None."""
+        reader = self.reader
+        got = reader.next()
+        while got is None:
+            if not reader.fill():
+                self.end("the stream ended")
+                return None
+            got = reader.next()
+        kind, ident, flags, payload = got
         if kind == wire.PART:
             large = self._arriving.get(ident)
-            if large is None:
-                raise wire.ProtocolError("a part of nothing")
-            if not large.add(payload):
+            if large is None or not large.filled(payload):
                 return None
             del self._arriving[ident]
             return large.kind, ident, large.flags, large.segments
-        if kind in (wire.DATA, wire.CREDIT):
-            return kind, ident, flags, [payload]
+        if kind in _BARE:
+            return kind, ident, flags, (payload,)
         if flags & wire.LARGE:
-            if len(self._arriving) >= 64:
+            if len(self._arriving) >= 64 or ident in self._arriving:
                 raise wire.ProtocolError("too many large messages at once")
             self._arriving[ident] = wire.LargeMessage(kind, flags, payload, self.limit)
             return None
         return kind, ident, flags, wire.split_segments(payload, self.limit)
+
+    def _room(self, ident, size):
+        """Where the reader puts the content of a part."""
+        large = self._arriving.get(ident)
+        if large is None:
+            raise wire.ProtocolError("a part of nothing")
+        return large.room(size)
 
     def end(self, reason):
         """The stream is over: everyone who waits is woken, `ended` is told once."""

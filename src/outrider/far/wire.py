@@ -5,8 +5,10 @@ on only whole lines of a pipe until its buffer is full, so a frame that did not 
 
 A message is a kind, an id and some segments (the first: the body; more: out-of-band buffers). A small one is one
 frame; a large one announces its segments' sizes and comes in PART frames, between which other messages may pass.
+A segment that is `bytes` arrives as bytes, and any other as a bytearray: neither is copied more than the pipe needs.
 """
 
+import io
 import os
 import struct
 
@@ -44,9 +46,19 @@ WINDOW = 1024 * 1024
 MAX_FRAME = 4 * CHUNK
 
 _HEADER = struct.Struct("<IIBB")
-_COUNT = struct.Struct("<B")
+_COUNT = struct.Struct("<H")
 _SIZE = struct.Struct("<Q")
+_LONE = struct.Struct("<IIBBHQ")
+_ONE = struct.Struct("<HQ")
+MAX_SEGMENTS = 0xFFFF
+SMALL = 16384
+"""Bytes of a segment that are cheaper to copy into one write than to hand to the kernel apart."""
 HEADER_SIZE = _HEADER.size
+MUTABLE = 1 << 63
+"""Flag of a size in the table: the segment is a buffer that its receiver may write to, not `bytes`."""
+READ = 65536
+SPARE = 4096
+"""Bytes read past the end of a part: the header of the next is among them."""
 
 
 class ProtocolError(Exception):
@@ -58,32 +70,46 @@ def frame(kind, ident, payload=b"", flags=0):
     return b"".join((_HEADER.pack(len(payload), ident, kind, flags), payload, b"\n"))
 
 
+def frame_buffers(kind, ident, payload, flags=0):
+    """The same as buffers for write_all, so that a large payload is not copied."""
+    return [_HEADER.pack(len(payload), ident, kind, flags), payload, b"\n"]
+
+
+def lone(kind, ident, body, flags=0):
+    """A message of one small segment, which most are, as one frame."""
+    size = len(body)
+    return b"".join((_LONE.pack(size + 10, ident, kind, flags, 1, size), body, b"\n"))
+
+
 def table(segments):
-    """Sizes of segments: a count byte and 8 bytes each."""
-    return _COUNT.pack(len(segments)) + b"".join(_SIZE.pack(len(segment)) for segment in segments)
+    """Sizes of segments: their count in two bytes, and 8 bytes each."""
+    sizes = [len(s) if isinstance(s, bytes) else len(s) | MUTABLE for s in segments]
+    return _COUNT.pack(len(segments)) + b"".join(map(_SIZE.pack, sizes))
 
 
 def read_table(payload, limit):
-    """(sizes, offset of what follows) out of a payload; refuses sizes that add up to more than `limit` bytes."""
-    if not payload:
+    """([(size, is mutable)], offset of what follows) out of a payload; sizes add up to `limit` bytes at the most."""
+    if len(payload) < _COUNT.size:
         raise ProtocolError("a message without its table of sizes")
-    count = payload[0]
-    end = 1 + count * _SIZE.size
+    count = _COUNT.unpack_from(payload)[0]
+    end = _COUNT.size + count * _SIZE.size
     if not count or len(payload) < end:
         raise ProtocolError("a message with a broken table of sizes")
-    sizes = [_SIZE.unpack_from(payload, 1 + i * _SIZE.size)[0] for i in range(count)]
-    if sum(sizes) > limit:
-        raise ProtocolError("a message of %d bytes, and the limit is %d" % (sum(sizes), limit))
+    found = [_SIZE.unpack_from(payload, _COUNT.size + i * _SIZE.size)[0] for i in range(count)]
+    sizes = [(size & ~MUTABLE, bool(size & MUTABLE)) for size in found]
+    total = sum([size for size, _ in sizes])
+    if total > limit:
+        raise ProtocolError("a message of %d bytes, and the limit is %d" % (total, limit))
     return sizes, end
 
 
 def message_frames(kind, ident, segments, flags=0):
     """Yield the frames of one message, each a list of buffers for writev; large segments are sliced, not copied."""
     segments = [memoryview(s).cast("B") if not isinstance(s, bytes) else s for s in segments]
-    if len(segments) > 255:  # the table counts in a byte; so many buffers are small ones anyway
-        segments = [*segments[:254], b"".join(segments[254:])]
+    if len(segments) > MAX_SEGMENTS:
+        raise ValueError("a message of more than %d segments" % MAX_SEGMENTS)
     head = table(segments)
-    total = sum(len(segment) for segment in segments)
+    total = sum([len(segment) for segment in segments])
     if total <= CHUNK:
         length = len(head) + total
         yield [_HEADER.pack(length, ident, kind, flags), head, *segments, b"\n"]
@@ -98,14 +124,62 @@ def message_frames(kind, ident, segments, flags=0):
 
 def split_segments(payload, limit):
     """The segments of a small message's payload."""
+    size = len(payload) - 10
+    if size >= 0 and payload[:10] == _ONE.pack(1, size) and size <= limit:
+        return [payload[10:]]
     sizes, offset = read_table(payload, limit)
-    if offset + sum(sizes) != len(payload):
+    if offset + sum([size for size, _ in sizes]) != len(payload):
         raise ProtocolError("a message whose sizes do not add up")
     segments = []
-    for size in sizes:
-        segments.append(payload[offset : offset + size])
+    for size, mutable in sizes:
+        piece = payload[offset : offset + size]
+        segments.append(bytearray(piece) if mutable else piece)
         offset += size
     return segments
+
+
+class _Buffer:
+    """A segment that arrives in place. Its pages cost memory only once they are written, so a lie costs nothing."""
+
+    def __init__(self, size):
+        self.left = size
+        try:
+            self.value = bytearray(size)
+        except MemoryError:
+            raise ProtocolError("a segment of %d bytes, for which there is no memory" % size) from None
+        self._view = memoryview(self.value)
+
+    def room(self, size):
+        at = len(self._view) - self.left
+        return self._view[at : at + size]
+
+    def filled(self, view):
+        self.left -= len(view)
+
+    def finish(self):
+        self._view.release()
+        return self.value
+
+
+class _Bytes:
+    """A segment that becomes `bytes`. BytesIO grows by moving pages and hands its bytes out without a copy."""
+
+    def __init__(self, size):
+        self.left = size
+        self._file = io.BytesIO()
+        self._scratch = None
+
+    def room(self, size):
+        if self._scratch is None or len(self._scratch) < size:
+            self._scratch = memoryview(bytearray(max(size, min(self.left, CHUNK))))
+        return self._scratch[:size]
+
+    def filled(self, view):
+        self._file.write(view)
+        self.left -= len(view)
+
+    def finish(self):
+        return self._file.getvalue()
 
 
 class LargeMessage:
@@ -117,95 +191,131 @@ class LargeMessage:
             raise ProtocolError("an announced message with a body")
         self.kind = kind
         self.flags = flags & ~LARGE
-        # The pages of a fresh bytearray cost memory only once they are written, so a lie costs nothing.
-        self.segments = [bytearray(size) for size in sizes]
-        self._todo = [(memoryview(segment), size) for segment, size in zip(self.segments, sizes) if size]
-        self._filled = 0
+        self._todo = [_Buffer(size) if mutable else _Bytes(size) for size, mutable in sizes]
+        self.segments = []
+        self._next()
 
-    def add(self, part):
-        """Take one part; True when the message is complete."""
+    def _next(self):
+        while self._todo and not self._todo[0].left:
+            self.segments.append(self._todo.pop(0).finish())
+
+    def room(self, size):
+        """Where the next part, of `size` bytes, is to be written."""
         if not self._todo:
             raise ProtocolError("more parts than were announced")
-        view, size = self._todo[0]
-        end = self._filled + len(part)
-        if not part or end > size:
+        if not size or size > self._todo[0].left:
             raise ProtocolError("a part that does not fit where it belongs")
-        view[self._filled : end] = part
-        self._filled = end
-        if end == size:
-            view.release()
-            self._todo.pop(0)
-            self._filled = 0
+        return self._todo[0].room(size)
+
+    def filled(self, view):
+        """The view that `room` gave is full; True when the message is complete."""
+        self._todo[0].filled(view)
+        view.release()
+        self._next()
         return not self._todo
 
 
 class FrameReader:
-    """Cuts a descriptor's bytes into frames. Not for two threads at once."""
+    """Cuts a descriptor's bytes into frames. Not for two threads at once.
 
-    def __init__(self, fd, initial=b""):
+    `next` takes what is here already, `fill` reads once. The content of a PART goes straight where `room(ident, size)`
+    says; its frame's payload is then that view.
+    """
+
+    def __init__(self, fd, initial=b"", room=None):
         self.fd = fd
+        self.room = room
         self._buffer = initial
         self._at = 0
+        self._part = None
+        self._view = memoryview(b"")
+        self._done = 0
+        self._spare = memoryview(bytearray(SPARE))
 
     def buffered(self):
-        """True if a whole frame is already here, so that reading it cannot block."""
+        """True if a whole frame is already here, so that taking it needs no reading."""
         have = len(self._buffer) - self._at
+        if self._part is not None:
+            return have > 0
         if have < HEADER_SIZE:
             return False
         length = _HEADER.unpack_from(self._buffer, self._at)[0]
         return length > MAX_FRAME or have >= HEADER_SIZE + length + 1
 
+    def next(self):
+        """(kind, id, flags, payload) of the next frame; None if it is not all here."""
+        if self._part is not None:
+            return self._finish_part()
+        buffer = self._buffer
+        start = self._at + HEADER_SIZE
+        if len(buffer) < start:
+            return None
+        length, ident, kind, flags = _HEADER.unpack_from(buffer, self._at)
+        if length > MAX_FRAME:
+            raise ProtocolError("a frame of %d bytes, and the limit is %d" % (length, MAX_FRAME))
+        if kind == PART and self.room is not None:
+            return self._begin_part(ident, flags, length)
+        end = start + length
+        if len(buffer) <= end:
+            return None
+        if buffer[end] != 10:
+            raise ProtocolError("a frame that does not end where it should")
+        self._at = end + 1
+        return kind, ident, flags, buffer[start:end]
+
+    def _begin_part(self, ident, flags, length):
+        self._view = self.room(ident, length)
+        self._part = PART, ident, flags, self._view
+        start = self._at + HEADER_SIZE
+        here = self._buffer[start : start + length]
+        self._view[: len(here)] = here
+        self._done = len(here)
+        self._at = start + len(here)
+        return self._finish_part()
+
+    def _finish_part(self):
+        if self._at >= len(
+            self._buffer
+        ):  # a part's content, then its newline: that one is always read after it
+            return None
+        if self._buffer[self._at] != 10:
+            raise ProtocolError("a frame that does not end where it should")
+        self._at += 1
+        part, self._part, self._view = self._part, None, memoryview(b"")
+        return part
+
     def fill(self):
         """Read once, whatever is there; False at the end. So a frame that never becomes whole can be waited for."""
         try:
-            piece = os.read(self.fd, 65536)
-        except OSError:
-            return False
-        self._buffer = bytes(self._buffer[self._at :]) + piece
-        self._at = 0
-        return bool(piece)
-
-    def read(self):
-        """(kind, id, flags, payload) of the next frame; None at the end of the stream."""
-        if not self._need(HEADER_SIZE):
-            return None
-        length, ident, kind, flags = _HEADER.unpack_from(self._buffer, self._at)
-        if length > MAX_FRAME:
-            raise ProtocolError("a frame of %d bytes, and the limit is %d" % (length, MAX_FRAME))
-        if not self._need(HEADER_SIZE + length + 1):
-            return None
-        start = self._at + HEADER_SIZE
-        end = start + length
-        if self._buffer[end] != 10:
-            raise ProtocolError("a frame that does not end where it should")
-        self._at = end + 1
-        return kind, ident, flags, self._buffer[start:end]
-
-    def _need(self, size):
-        """Have `size` bytes from here on in the buffer; False if the stream ends before."""
-        have = len(self._buffer) - self._at
-        if have >= size:
-            return True
-        pieces = [self._buffer[self._at :]] if have else []
-        try:
-            while have < size:
-                piece = os.read(self.fd, max(65536, size - have))
-                if not piece:
-                    return False
-                pieces.append(piece)
-                have += len(piece)
+            if self._part is not None and self._done < len(self._view):
+                return self._fill_part()
+            left = len(self._buffer) - self._at
+            if not left:
+                self._buffer, self._at = os.read(self.fd, READ), 0
+                return bool(self._buffer)
+            wanted = READ
+            if left >= HEADER_SIZE:
+                wanted = max(READ, _HEADER.unpack_from(self._buffer, self._at)[0] + HEADER_SIZE + 1 - left)
+            piece = os.read(self.fd, min(wanted, MAX_FRAME))
+            self._buffer = self._buffer[self._at :] + piece
+            self._at = 0
+            return bool(piece)
         except OSError:  # a pipe or socket torn down under us is an end like any other
             return False
-        finally:  # also when Ctrl-C comes in between: nothing that was read may be lost
-            self._buffer = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._at = 0
-        return True
+
+    def _fill_part(self):
+        rest = self._view[self._done :]
+        size = os.readv(self.fd, [rest, self._spare])
+        self._done += min(size, len(rest))
+        if size > len(rest):
+            self._buffer, self._at = bytes(self._spare[: size - len(rest)]), 0
+        return size > 0
 
 
 def write_all(fd, buffers):
     """Write all of `buffers` (a list of bytes-likes) to `fd`, whatever the kernel takes at a time."""
-    total = sum(len(b) for b in buffers)
-    if total <= 16384:
+    total = sum([len(b) for b in buffers])
+    if total <= SMALL:
         buffers = [b"".join(buffers)]
     written = os.writev(fd, buffers)
     while written < total:
