@@ -2,6 +2,7 @@
 # make test    everything: sets up the test world (Debian packages, images), then the whole pytest
 # make check   the quick round: lint, format, types, unit tests; needs no test world
 # make world   only the set-up of the test world
+# make bench   measures us against peers and the floor, into bench/results.*; bench-quick: under two minutes, only shown
 #
 # A fresh Debian with Python, git and make is enough; sudo is used where not root.
 
@@ -12,7 +13,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 CACHE  := $(or $(OUTRIDER_TEST_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/outrider-tests)
 ARGS   ?=
 
-.PHONY: demo test check world clean
+.PHONY: bench bench-quick demo test check world clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -29,6 +30,16 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+# Servers as for the tests, so as root, too. The peers' packages are kept in OUTRIDER_BENCH_CACHE.
+BENCH := env OUTRIDER_TEST_CACHE='$(CACHE)' OUTRIDER_BENCH_CACHE='$(OUTRIDER_BENCH_CACHE)' PYTHONDONTWRITEBYTECODE=1 \
+    $(BIN)/python -m bench.run
+
+bench: $(VENV)/dev world
+	@$(SUDO) $(BENCH) --write bench $(ARGS)
+
+bench-quick: $(VENV)/dev world
+	@$(SUDO) $(BENCH) --quick $(ARGS)
 
 world:
 	@$(SUDO) env OUTRIDER_TEST_CACHE='$(CACHE)' tests/world/install.sh
