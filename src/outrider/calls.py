@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from outrider.errors import FarError, Unserializable, VersionMismatch
-from outrider.far import data
+from outrider.far import data, packing
+from outrider.far.calls import DURATION
 from outrider.far.modules import MAIN
 from outrider.far.state import SELF, state_of
 from outrider.modules import has_script
@@ -25,32 +26,42 @@ def pack(call: tuple[Any, ...], far_python: tuple[int, ...]) -> Segments:
     Raises Unserializable, naming what cannot travel, or VersionMismatch where code would have to travel as bytecode
     between different minor versions of Python.
     """
-    buffers: list[pickle.PickleBuffer] = []
     try:
-        body = pickle.dumps(call, 5, buffer_callback=buffers.append)
-        if not (b"__main__" in body and not has_script()):
-            return [body, *(buffer.raw() for buffer in buffers)]
+        segments = _pack_by_name(call)
+        if not (b"__main__" in segments[0] and not has_script()):
+            return segments
     except (pickle.PicklingError, AttributeError, TypeError):
         pass
-    buffers.clear()
-    body = _pack_by_value(call, buffers)
-    if far_python[:2] != sys.version_info[:2] and b"_make_function" in body:
+    segments = _pack_by_value(call)
+    if far_python[:2] != sys.version_info[:2] and b"_make_function" in segments[0]:
         here = ".".join(map(str, sys.version_info[:2]))
         there = ".".join(map(str, far_python[:2]))
         raise VersionMismatch(
             f"a lambda, closure or interactive function travels as bytecode, and near Python is {here}, far Python {there}"
         )
-    return [body, *(buffer.raw() for buffer in buffers)]
+    return segments
 
 
-def _pack_by_value(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer]) -> bytes:
+def _pack_by_name(call: tuple[Any, ...]) -> Segments:
+    """The quickest way for what the arguments are: nothing large can be among numbers."""
+    if not call[-1]:
+        for argument in call[-2]:
+            if type(argument) not in packing.SMALL:
+                break
+        else:
+            return [pickle.dumps(call, 5)]
+    segments: Segments = packing.dump(call)
+    return segments
+
+
+def _pack_by_value(call: tuple[Any, ...]) -> Segments:
     import cloudpickle
 
     try:
-        packed: bytes = cloudpickle.dumps(call, 5, buffer_callback=buffers.append)
+        segments: Segments = packing.dump(call, cloudpickle.Pickler)
     except Exception as error:
         raise Unserializable(f"the call cannot travel: {error}") from error
-    return packed
+    return segments
 
 
 def know_far_main() -> None:
@@ -69,9 +80,23 @@ def unpack(segments: Sequence[Any], trust: str, subject: Any = None) -> Any:
                 f"the answer is {error}", hint="the far end does not keep to the protocol: do not trust it"
             ) from None
     know_far_main()
+    if subject is None:
+        return pickle.loads(segments[0], buffers=segments[1:])  # noqa: S301  # trust="pickle": this far end is trusted
     unpickler = _AnswerUnpickler(io.BytesIO(segments[0]), buffers=segments[1:])
     unpickler.subject = subject
     return unpickler.load()
+
+
+def returned(segments: Segments, trust: str, place: str, subject: Any = None) -> tuple[float, Any]:
+    """(seconds that it took, value) of a RESULT answer. A small value stands behind the seconds in their segment."""
+    size = DURATION.size
+    head = segments[0]
+    rest = segments[1:] if len(head) == size else [head[size:]]
+    if len(head) < size or not rest:
+        raise FarError(
+            "its answer is none", hop=place, hint="the far end does not keep to the protocol: do not trust it"
+        )
+    return DURATION.unpack_from(head)[0], unpack(rest, trust, subject)
 
 
 class _AnswerUnpickler(pickle.Unpickler):

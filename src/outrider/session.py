@@ -18,7 +18,6 @@ from outrider.connection import Connection
 from outrider.errors import (
     CommandFailed,
     ConfigError,
-    FarError,
     Lost,
     OutriderError,
     Refused,
@@ -26,7 +25,7 @@ from outrider.errors import (
     TimedOut,
 )
 from outrider.far import data, wire
-from outrider.far.calls import AS_DATA, DURATION, INVOKE, OPTIONS, RAISED_STATE
+from outrider.far.calls import AS_DATA, INVOKE, OPTIONS, RAISED_STATE
 from outrider.options import OnOutput, Options, Paths
 from outrider.request import Credit, LabelledOutput, Request
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
@@ -231,13 +230,7 @@ class Session:
         stdout, stderr = request.printed("stdout"), request.printed("stderr")
         if kind == wire.RAISED:
             raise calls.exception(segments, self._options.trust, self.place, stderr)
-        if len(segments[0]) < DURATION.size:
-            raise FarError(
-                "its answer is none", hop=self.place, hint="the far end does not keep to the protocol"
-            )
-        duration = DURATION.unpack_from(segments[0])[0]
-        body = memoryview(segments[0])[DURATION.size :]
-        value = calls.unpack([body, *segments[1:]], self._options.trust, subject)
+        duration, value = calls.returned(segments, self._options.trust, self.place, subject)
         if request.fault is not None:
             raise request.fault
         return CompletedCall(value, stdout, stderr, duration, self.far)

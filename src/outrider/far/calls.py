@@ -6,7 +6,7 @@ import sys
 import time
 from _thread import get_ident
 
-from . import data, wire
+from . import data, packing, wire
 from .modules import MAIN
 from .quick import pickle, signal, threading_of
 
@@ -36,32 +36,26 @@ class FarUnpickler(pickle.Unpickler):
 
 
 def unpack(segments, modules):
-    if b"__main__" in segments[0] or MAIN.encode() in segments[0]:
+    if b"_main__" in segments[0]:  # __main__ or MAIN
         unpickler = FarUnpickler(io.BytesIO(segments[0]), buffers=segments[1:])
         unpickler.modules = modules
         return unpickler.load()
     return pickle.loads(segments[0], buffers=segments[1:])  # the far end obeys its near end anyway
 
 
-def _dump(value, buffers):
-    """`value` as bytes; cloudpickle for what pickle cannot name, where it came along."""
+def pack_value(value, as_data):
+    """Segments of an answer; by cloudpickle what pickle cannot name, where it came along."""
+    if as_data:
+        return [data.dumps(value)]
+    if type(value) in packing.SMALL:
+        return [pickle.dumps(value, 5)]
     try:
-        return pickle.dumps(value, 5, buffer_callback=buffers.append)
+        return packing.dump(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        buffers.clear()
         cloudpickle = sys.modules.get("cloudpickle")
         if cloudpickle is None:
             raise pickle.PicklingError(str(error)) from error
-        return cloudpickle.dumps(value, 5, buffer_callback=buffers.append)
-
-
-def pack_value(value, as_data):
-    """Segments of an answer, less the duration."""
-    if as_data:
-        return [data.dumps(value)]
-    buffers = []
-    body = _dump(value, buffers)
-    return [body, *[buffer.raw() for buffer in buffers]]
+        return packing.dump(value, cloudpickle.Pickler)
 
 
 def plain(function, args, kwargs):
@@ -118,14 +112,15 @@ class Calls:
         try:
             if flags & OPTIONS:
                 options = data.loads(segments[0])
-                segments = segments[1:]
+                del segments[0]
             call = unpack(segments, self.modules)
+            segments.clear()  # large arguments go when the function lets go of them
             if flags & INVOKE:
                 subject, method, args, kwargs = call
                 function = getattr(subject, method)
             else:
                 function, args, kwargs = call
-            del call, segments
+            del call
             if ident in self.cancelled:
                 raise CallCancelled("cancelled before it began")
             if options.get("debug"):
@@ -133,10 +128,12 @@ class Calls:
 
                 function = debugged(self.link, self.inputs, ident, function)
             value = plain(function, args, kwargs)
+            del args, kwargs
             duration = time.monotonic() - started
             packed = self._with_state(value, subject) if flags & INVOKE else pack_value(value, as_data)
-            packed[0] = DURATION.pack(duration) + packed[0]
-            return wire.RESULT, packed, 0
+            head = DURATION.pack(duration)
+            whole = len(packed) == 1 and len(packed[0]) < packing.LARGE
+            return wire.RESULT, [head + packed[0]] if whole else [head, *packed], 0
         except (CallCancelled, GeneratorExit):
             raise
         except BaseException as error:

@@ -45,6 +45,7 @@ AT_START = (
     "link",
     "main",
     "calls",
+    "packing",
     "quick",
     "output",
     "modules",

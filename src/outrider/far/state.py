@@ -1,7 +1,6 @@
 """An invoked object's state: brought back apart from the value, so that the near end's object can take it over."""
 
-import io
-
+from . import packing
 from .quick import pickle
 
 SELF = "self"
@@ -33,7 +32,7 @@ def state_of(subject):
 
 
 def pack_state(value, subject):
-    buffers = []
-    file = io.BytesIO()
-    StatePickler(file, subject, buffers.append).dump((value, state_of(subject)))
-    return [file.getvalue(), *[buffer.raw() for buffer in buffers]]
+    def make(file, protocol, buffer_callback):
+        return StatePickler(file, subject, buffer_callback)
+
+    return packing.dump((value, state_of(subject)), make)
