@@ -6,25 +6,34 @@ import atexit
 import os
 import subprocess
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 from outrider import opening
 from outrider.chain import Chain
 from outrider.errors import Lost, OutriderError, TimedOut
 from outrider.far import data, loader, wire
-from outrider.far.link import Link, Slot
+from outrider.far.link import Slot
 from outrider.hub import hub
 from outrider.modules import ModuleServer
 from outrider.options import OnOutput, Options
-from outrider.request import LabelledOutput, Request
+from outrider.request import LabelledOutput, Request, printable
 from outrider.results import FarEnd, signal_name
+from outrider.stream import NearLink, Stalled
 
 CANCEL_WAIT = 5.0
 """Seconds to wait for the far end to confirm that something cancelled has ended."""
 CLOSE_WAIT = 3.0
+STALLED_WAIT = 1.0
+"""Seconds at each step of ending a far end that has not kept to its time."""
+_BROKEN = (OSError, ValueError, wire.ProtocolError, Stalled)
+ANSWERS = (wire.RESULT, wire.RAISED)
+FRAMES_AT_ONCE = 64
+"""What is read in the background of one session before it is another's turn."""
 _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -44,9 +53,11 @@ class Connection:
         self._background = 0
         self.closed = False
         self._ending: str | None = None
+        self._closed_why = ""
+        self._answer_limit = options.answer_limit
         self._lock = threading.Lock()
         self.modules = ModuleServer(trusted=options.trust == "pickle")
-        self._link = Link(stream.reader, stream.write_fd, self._handle, self._ended, options.max_answer)
+        self._link = NearLink(stream.reader, stream.write_fd, self._handle, self._ended, self._room)
         self._unasked_output = LabelledOutput(self.far.host)
         _live.add(self)
 
@@ -64,21 +75,23 @@ class Connection:
         """The route's one process on this machine."""
         return self._stream.process
 
-    def close(self) -> None:
+    def close(self, grace: float = CLOSE_WAIT, why: str = "") -> None:
         """End the far end with all that runs there; safe to call again, and from `atexit`."""
         with self._lock:
             if self.closed:
                 return
+            self._closed_why = why
             self.closed = True
-        with suppress(OSError):
-            self._link.try_send(wire.BYE, 0, [b"bye"], 0.2)
+        with suppress(OSError, wire.ProtocolError):
+            self._link.post(wire.BYE, 0, [b"bye"])
         process = self._stream.process
         hub().forget(self._stream.reader.fd)
+        self._link.end("the session was closed")
+        self._link.stop_writing()
         with suppress(OSError):
             assert process.stdin
             process.stdin.close()
-        opening.end_process(process, CLOSE_WAIT)
-        self._link.end("the session was closed")
+        opening.end_process(process, grace)
         self._stream.stderr.ended.wait(0.2)
         hub().forget(self._stream.stderr.fd)
         opening.close_pipes(process)
@@ -86,11 +99,14 @@ class Connection:
 
     # --- requests -----------------------------------------------------------------------------------------------
 
-    def new_request(self, on_output: OnOutput | None) -> Request:
-        """A request with an id of its own, ready to be sent."""
+    def new_request(
+        self, on_output: OnOutput | None, timeout: float | None = None, answers: tuple[int, ...] = ANSWERS
+    ) -> Request:
+        """A request with an id of its own, ready to be sent. It is to be answered within `timeout` seconds from now."""
         if self.closed or self._link.over:
             raise self._lost()
-        request = Request(self._link.new_ident(), on_output)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        request = Request(self._link.new_ident(), on_output, self._answer_limit, deadline, answers)
         self._requests[request.ident] = request
         return request
 
@@ -99,30 +115,53 @@ class Connection:
         missing = {name: self.modules.far_part(name) for name in parts if name not in self._provided}
         if missing:
             found = {f"{loader.PACKAGE}.{name}": part for name, part in missing.items()}
-            self.send(wire.SOURCE, 0, [data.dumps(found)])
+            self.post(wire.SOURCE, 0, data.dumps(found))
             self._provided.update(missing)
 
     def send(self, kind: int, ident: int, segments: Sequence[Any], flags: int = 0) -> None:
+        """Send a message of request `ident`. TimedOut if the far end does not take it within the request's time."""
+        request = self._requests.get(ident)
         try:
-            self._link.send(kind, ident, segments, flags)
-        except (OSError, ValueError):
-            self._link.end("the stream broke")
-            raise self._lost() from None
+            self._link.send(kind, ident, segments, flags, request.deadline if request is not None else None)
+        except _BROKEN as error:
+            raise self._not_sent(error) from None
 
     def send_frame(self, kind: int, ident: int, payload: bytes = b"", flags: int = 0) -> None:
+        """As `send`, one bare frame."""
+        request = self._requests.get(ident)
         try:
-            if kind == wire.CANCEL:
-                self._link.send(kind, ident, [payload])
-            else:
-                self._link.send_frame(kind, ident, payload, flags)
-        except (OSError, ValueError):
-            self._link.end("the stream broke")
-            raise self._lost() from None
+            self._link.send_frame(
+                kind, ident, payload, flags, request.deadline if request is not None else None
+            )
+        except _BROKEN as error:
+            raise self._not_sent(error) from None
+
+    def post(self, kind: int, ident: int, payload: bytes) -> None:
+        """Send a small message without waiting until it is taken: to cancel and to steer must always be possible."""
+        try:
+            self._link.post(kind, ident, [payload])
+        except _BROKEN as error:
+            raise self._not_sent(error) from None
+
+    def taken(self, ident: int, size: int) -> None:
+        """Tell the far end that `size` bytes of request `ident` were taken, and as many more may come."""
+        try:
+            self._link.post_frame(wire.CREDIT, ident, b"%d" % size)
+        except _BROKEN as error:
+            raise self._not_sent(error) from None
+
+    def _not_sent(self, error: Exception) -> OutriderError:
+        """What is raised where something could not be sent; the session is then of no more use."""
+        if isinstance(error, Stalled):
+            self.close(STALLED_WAIT, "the far end took nothing more of what was sent")
+            return TimedOut("the far end did not take within its time what was sent to it", hop=self.place)
+        self._link.end("the stream broke")
+        return self._lost()
 
     def wait(self, request: Request, timeout: float | None = None) -> Request:
         """Return when `request` is answered; raises TimedOut (then it is cancelled there), Lost, or what was raised."""
         try:
-            done = self._link.wait(request, timeout)
+            done = self._link.wait(request, self._left(request, timeout))
         except BaseException as error:  # Ctrl-C above all: what runs there ends too
             self.cancel_and_wait(request)
             if isinstance(error, KeyboardInterrupt):
@@ -134,27 +173,35 @@ class Connection:
             raise self._lost()
         if not done:
             self.cancel_and_wait(request)
-            raise TimedOut(f"not done within {timeout:g} s", hop=self.place)
+            raise TimedOut(_not_done(timeout), hop=self.place)
         if isinstance(request.value, BaseException):
             raise request.value
         return request
 
-    def wait_for(self, slot: Slot, timeout: float | None) -> None:
-        """Read, or wait while another reads, until `slot` is done or the stream is over."""
+    @staticmethod
+    def _left(request: Request, timeout: float | None) -> float | None:
+        """Seconds that are left of the request's own time, or of `timeout` if that is less."""
+        if request.deadline is None:
+            return timeout
+        left = max(0.0, request.deadline - time.monotonic())
+        return left if timeout is None else min(left, timeout)
+
+    def wait_for(self, slot: Slot, request: Request, timeout: float | None) -> None:
+        """Read, or wait while another reads, until `slot` is done or the stream is over; not past the request's time."""
         try:
-            if not self._link.wait(slot, timeout) and not self._link.over:
-                raise TimedOut(f"nothing moved for {timeout:g} s", hop=self.place)
+            if not self._link.wait(slot, self._left(request, None)) and not self._link.over:
+                raise TimedOut(_not_done(timeout), hop=self.place)
         finally:
             self._arm()
 
     def cancel_and_wait(self, request: Request) -> None:
         """Cancel there, and wait for the answer that says so; if none comes, the session is not worth keeping."""
         with suppress(OutriderError):
-            self.send_frame(wire.CANCEL, request.ident)
+            self.post(wire.CANCEL, request.ident, b"")
             if self._link.wait(request, CANCEL_WAIT) or self._link.over:
                 self._requests.pop(request.ident, None)
                 return
-        self.close()
+        self.close(STALLED_WAIT, "the far end did not confirm that something cancelled had ended")
 
     def in_background(self, request: Request, finished: Callable[[Request], None]) -> None:
         """Let the hub read for a request that nobody waits for."""
@@ -179,7 +226,7 @@ class Connection:
     def _arm(self) -> None:
         if self._background and not self._link.has_waiters() and not self._link.over and not self.closed:
             if self._link.reader.buffered():
-                self._read_in_background()
+                hub().soon(self._read_in_background)
             else:
                 hub().watch(self._stream.reader.fd, self._read_in_background, once=True)
 
@@ -187,10 +234,10 @@ class Connection:
         """In the hub's thread: read what is there, unless somebody else is reading."""
         if self._link.reading.acquire(False):
             try:
-                while not self._link.over and self._link.readable(0):
-                    self._link.read_one()
-                    if self._link.has_waiters():
+                for _ in range(FRAMES_AT_ONCE):
+                    if self._link.over or self._link.has_waiters() or not self._link.readable(0):
                         break
+                    self._link.read_one()
             finally:
                 self._link.reading.release()
             self._link.pass_on()
@@ -200,7 +247,7 @@ class Connection:
         """Deal with one message from the far end; called by whichever thread reads."""
         if kind == wire.IMPORT:
             asked = data.loads(segments[0])
-            self.send(wire.SOURCE, ident, [data.dumps(self.modules.answer(str(asked["module"])))])
+            self._link.post(wire.SOURCE, ident, [data.dumps(self.modules.answer(str(asked["module"])))])
             return
         request = self._requests.get(ident)
         if kind == wire.DATA:
@@ -212,6 +259,8 @@ class Connection:
                 request.credit.grant(int(segments[0]))
             request.tell()
         elif kind in (wire.RESULT, wire.RAISED, wire.PONG):
+            if kind not in request.answers:
+                raise wire.ProtocolError("an answer of the wrong kind")
             self._requests.pop(ident, None)
             if request.credit is not None:
                 request.credit.close()
@@ -224,26 +273,40 @@ class Connection:
         if request is not None:
             request.take(channel, piece, bool(flags & wire.END))
             request.tell()
+            if channel == wire.CONTENT:
+                return  # who takes it in tells when
         elif ident == 0 and self.options.show and channel in (wire.STDOUT, wire.STDERR):
             self._unasked_output("stdout" if channel == wire.STDOUT else "stderr", piece)
         if piece:
-            self.send_frame(wire.CREDIT, ident, b"%d" % len(piece))
+            self._link.post_frame(wire.CREDIT, ident, b"%d" % len(piece))
+
+    def _room(self, kind: int, ident: int, size: int) -> bool:
+        """Whether a large message is to be kept; one that nobody waits for is not."""
+        request = self._requests.get(ident)
+        if request is None:
+            return False
+        if kind not in request.answers or not request.reserve(size):
+            raise wire.ProtocolError(f"an answer of {size} bytes; max_answer is {self._answer_limit}")
+        return True
 
     def _ended(self, reason: str) -> None:
         """The stream is over: whatever is under way is lost."""
         self._ending = self._ending or reason
-        for request in list(self._requests.values()):
+        under_way = list(self._requests.values())
+        lost = self._lost() if under_way else None
+        for request in under_way:
             self._requests.pop(request.ident, None)
             if request.credit is not None:
                 request.credit.close()
             if not request.done:
-                request.finish(self._lost())
+                request.finish(copy(lost))
             request.tell()
             self._finish_background(request)
 
     def _lost(self) -> OutriderError:
         if self.closed:
-            return Lost("the session is closed", hop=self.place, hint="open another with route.open()")
+            why = f": {self._closed_why}" if self._closed_why else ""
+            return Lost(f"the session is closed{why}", hop=self.place, hint="open another with route.open()")
         said = self._stream.stderr.text(settle=0 if hub().is_current() else 0.3)
         with suppress(subprocess.TimeoutExpired):
             self._stream.process.wait(0.2)
@@ -263,9 +326,14 @@ class Connection:
         return f"{reason}; {self._stream.process.args[0].decode()} {how}"  # type: ignore[index,union-attr]
 
 
+def _not_done(timeout: float | None) -> str:
+    return "not done in its time" if timeout is None else f"not done within {timeout:g} s"
+
+
 def _far_end(hello: dict[str, Any]) -> FarEnd:
     major, minor, micro = hello["python"]
-    return FarEnd(hello["host"], hello["user"], hello["pid"], (major, minor, micro), hello["executable"])
+    host, user, executable = (printable(hello[name])[:255] for name in ("host", "user", "executable"))
+    return FarEnd(host, user, hello["pid"], (major, minor, micro), executable)
 
 
 def _close_all() -> None:

@@ -27,7 +27,7 @@ class SessionFuture(Future[T]):
         if not super().cancel():
             return False
         with suppress(OutriderError):
-            self._session.connection.send_frame(wire.CANCEL, self.ident)
+            self._session.connection.post(wire.CANCEL, self.ident, b"")
         self.set_running_or_notify_cancel()
         return True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import selectors
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 
 
@@ -14,6 +16,7 @@ class Hub:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
+        self._soon: deque[Callable[[], None]] = deque()
         self._changed_read, self._changed_write = os.pipe()
         os.set_blocking(self._changed_read, False)
         os.set_blocking(self._changed_write, False)
@@ -26,12 +29,19 @@ class Hub:
         """True in the hub's own thread, which must not wait for anything that the hub does."""
         return threading.current_thread() is self._thread
 
-    def watch(self, fd: int, ready: Callable[[], None], *, once: bool = False) -> None:
+    def watch(self, fd: int, ready: Callable[[], None], *, once: bool = False, writing: bool = False) -> None:
+        """Call `ready` in the hub's thread when `fd` can be read, or, if `writing`, written."""
+        event = selectors.EVENT_WRITE if writing else selectors.EVENT_READ
         with self._lock:
             try:
-                self._selector.register(fd, selectors.EVENT_READ, (ready, once))
+                self._selector.register(fd, event, (ready, once))
             except KeyError:
-                self._selector.modify(fd, selectors.EVENT_READ, (ready, once))
+                self._selector.modify(fd, event, (ready, once))
+        self._wake()
+
+    def soon(self, ready: Callable[[], None]) -> None:
+        """Call `ready` in the hub's thread, after what else is ready by now."""
+        self._soon.append(ready)
         self._wake()
 
     def forget(self, fd: int) -> None:
@@ -64,7 +74,17 @@ class Hub:
                         continue  # forgotten, or watched anew for somebody else, since select returned
                     if once:
                         self._selector.unregister(key.fd)
-                ready()
+                self._call(ready)
+            for _ in range(len(self._soon)):
+                self._call(self._soon.popleft())
+
+    @staticmethod
+    def _call(ready: Callable[[], None]) -> None:
+        """What one session's far end sets off must not end the thread that serves all sessions."""
+        try:
+            ready()
+        except Exception as error:
+            sys.excepthook(type(error), error, error.__traceback__)
 
 
 _hub: Hub | None = None

@@ -23,6 +23,7 @@ from outrider.hops.base import Prompt
 from outrider.hops.ssh import Ssh, socket_fits
 from outrider.hub import hub
 from outrider.options import Options
+from outrider.stream import Stalled, write_within
 
 OPEN_TIMEOUT = 60.0
 NOISE_LIMIT = 1 << 20
@@ -51,6 +52,7 @@ class StderrTail:
         self._kept = b""
         self._prompts = list(prompts)
         self._answer = answer
+        self._answering = threading.Lock()
         os.set_blocking(fd, False)
         hub().watch(fd, self._ready)
 
@@ -66,10 +68,15 @@ class StderrTail:
             self.ended.set()
             return
         self._kept = (self._kept + piece)[-STDERR_KEPT:]
-        for prompt in self._prompts:
-            if prompt.marker in self._kept:
+        with self._answering:
+            for prompt in [prompt for prompt in self._prompts if prompt.marker in self._kept]:
                 self._kept = self._kept.replace(prompt.marker, b"")
                 self._answer(prompt)
+
+    def answer_no_more(self) -> None:
+        """Whoever speaks from now on is the far end: a prompt that it prints is no hop's."""
+        with self._answering:
+            self._prompts.clear()
 
     def text(self, settle: float = 0.0) -> str:
         """What was collected; waits at most `settle` seconds for the stream to end."""
@@ -160,6 +167,10 @@ class Opening:
         if not self.prompts:
             self._write(write_fd, program)
         noise = self._read_until(loader.GREETING)
+        self.stderr.answer_no_more()
+        if self.deadline is None:  # a queue may take days; what has left it may not
+            self.limit = OPEN_TIMEOUT
+            self.deadline = time.monotonic() + OPEN_TIMEOUT
         line = self._read_until(b"\n")
         if line.startswith(b"python "):
             raise VersionMismatch(
@@ -204,8 +215,13 @@ class Opening:
         return dict(hello)
 
     def _write(self, fd: int, program: bytes) -> None:
-        with suppress(BrokenPipeError):  # the process has ended: its stderr tells why
-            wire.write_all(fd, [program])
+        os.set_blocking(fd, False)
+        try:
+            write_within(fd, [program], self.deadline)
+        except BrokenPipeError:  # the process has ended: its stderr tells why
+            pass
+        except Stalled:
+            raise self._timed_out() from None
 
     def _wait_readable(self, reader: wire.FrameReader) -> None:
         while not reader.buffered():

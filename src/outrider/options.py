@@ -30,7 +30,8 @@ class Options:
     push, pull: files or folders that go there before each call, and come back after it, also after one that raised:
         so changes to files are kept. A list names paths that are the same on both sides, relative ones against this
         process's folder here and the far end's folder there; a mapping gives both, {from: to}.
-    max_answer: bytes of one answer at the most; a far end that sends more is cut off.
+    max_answer: bytes of one answer and what was printed for it, at the most; None: 256 MiB with trust="data", else 64 GiB.
+        Output beyond it is left out, with a note; a larger answer ends the session. At least 64 KiB.
     debug: allow this route to start a debugger for a call (`outrider debug`).
     """
 
@@ -44,7 +45,7 @@ class Options:
     on_output: OnOutput | None = None
     push: Paths = ()
     pull: Paths = ()
-    max_answer: int = 1 << 36
+    max_answer: int | None = None
     debug: bool = False
 
     def __post_init__(self) -> None:
@@ -55,10 +56,21 @@ class Options:
                 raise ConfigError(
                     f"{name} is a list of paths or a mapping {{from: to}}, not one text", key=name
                 )
+        if self.max_answer is not None and not self.max_answer >= 1 << 16:
+            raise ConfigError(
+                f"max_answer is at least 65536 bytes, not {self.max_answer!r}", key="max_answer"
+            )
         for name in ("timeout", "open_timeout"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is a number of seconds above 0 or None, not {value!r}", key=name)
+
+    @property
+    def answer_limit(self) -> int:
+        """`max_answer`, or what stands for None."""
+        if self.max_answer is not None:
+            return self.max_answer
+        return 1 << 28 if self.trust == "data" else 1 << 36
 
     def changed(self, changes: Mapping[str, Any]) -> Options:
         """These options with some changed; a name that is none is a ConfigError."""

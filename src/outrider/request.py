@@ -21,8 +21,11 @@ class Request(Slot):
     """Waited on by the caller's thread, or given a `future`; `value` is (kind, flags, segments) of the answer."""
 
     __slots__ = (
+        "answers",
         "content",
         "credit",
+        "deadline",
+        "dropped",
         "fault",
         "finished",
         "future",
@@ -30,14 +33,25 @@ class Request(Slot):
         "news",
         "on_output",
         "output",
-        "stream",
+        "room",
     )
 
-    def __init__(self, ident: int, on_output: OnOutput | None) -> None:
+    def __init__(
+        self,
+        ident: int,
+        on_output: OnOutput | None,
+        room: int,
+        deadline: float | None = None,
+        answers: tuple[int, ...] = (wire.RESULT, wire.RAISED),
+    ) -> None:
         super().__init__()
         self.value: Any = None
         self.ident = ident
-        self.output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        self.room = room
+        self.deadline = deadline
+        self.answers = answers
+        self.dropped: dict[str, int] | None = None
+        self.output: dict[str, bytearray] = {}
         self.on_output = on_output
         self.credit: Credit | None = None
         self.future: Future[Any] | None = None
@@ -59,7 +73,7 @@ class Request(Slot):
         name = CHANNEL_NAMES.get(channel)
         if name is None:
             return
-        self.output[name].append(piece)
+        self._keep(name, piece)
         if self.on_output is not None:
             try:
                 self.on_output(name, piece)
@@ -67,8 +81,27 @@ class Request(Slot):
                 self.fault = self.fault or error
                 self.on_output = None
 
+    def _keep(self, name: str, piece: bytes) -> None:
+        kept = piece[: self.room]
+        self.room -= len(kept)
+        if len(kept) < len(piece):
+            self.dropped = self.dropped or {}
+            self.dropped[name] = self.dropped.get(name, 0) + len(piece) - len(kept)
+        self.output.setdefault(name, bytearray()).extend(kept)
+
+    def reserve(self, size: int) -> bool:
+        """Take room for an answer of `size` bytes; False if there is not so much."""
+        if size > self.room:
+            return False
+        self.room -= size
+        return True
+
     def printed(self, name: str) -> bytes:
-        return b"".join(self.output[name])
+        """What was printed there, as far as there was room for it, and a note of what was left out."""
+        kept = self.output.get(name, b"")
+        if self.dropped is None or name not in self.dropped:
+            return bytes(kept)
+        return b"%s\n[outrider: %d bytes more, beyond max_answer]\n" % (kept, self.dropped[name])
 
 
 class Credit:

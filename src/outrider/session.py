@@ -212,7 +212,7 @@ class Session:
             on_output = self._options.on_output
             if on_output is None and self._options.show:
                 on_output = shown = LabelledOutput(self.label)
-        request = self.connection.new_request(on_output)
+        request = self.connection.new_request(on_output, self.timeout)
         request.future = future
         if "debug" in options:
             request.credit = Credit()
@@ -278,7 +278,8 @@ class Session:
         (rows, columns) or of this terminal's size. merge: stderr into stdout, in order. on_output: called as it prints.
         """
         command = Command(["sh", "-c", argv] if isinstance(argv, str) else argv, env, cwd)
-        request = self.connection.new_request(on_output)
+        limit = self.timeout if timeout is None else timeout
+        request = self.connection.new_request(on_output, limit)
         order = {
             "argv": list(command.argv),
             "env": dict(command.env),
@@ -292,7 +293,7 @@ class Session:
         self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
         if stdin is not None:
             self._give(request, stdin)
-        self.connection.wait(request, self.timeout if timeout is None else timeout)
+        self.connection.wait(request, limit)
         return self._completed(command, request, check)
 
     def _give(self, request: Request, stdin: Input | str) -> None:
@@ -323,7 +324,7 @@ class Session:
         except BaseException as error:  # the caller's own iterator failed: told where it waits
             request.fault = error
             with suppress(OutriderError):
-                self.connection.send_frame(wire.CANCEL, request.ident)
+                self.connection.post(wire.CANCEL, request.ident, b"")
 
     def _completed(self, command: Command, request: Request, check: bool) -> CompletedCommand:
         kind, _, segments = request.value
@@ -372,14 +373,14 @@ class Session:
     def ping(self, timeout: float = 10.0) -> float:
         """Seconds that a trivial message takes there and back."""
         started = time.monotonic()
-        request = self.connection.new_request(None)
+        request = self.connection.new_request(None, timeout, (wire.PONG,))
         self.connection.send(wire.PING, request.ident, [b"ping"])
         self.connection.wait(request, timeout)
         return time.monotonic() - started
 
     def control(self, ident: int, order: dict[str, Any]) -> None:
         """Send a signal or a window size to the running command `ident`."""
-        self.connection.send(wire.CONTROL, ident, [data.dumps(order)])
+        self.connection.post(wire.CONTROL, ident, data.dumps(order))
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the terminals of all commands that run here their new size."""

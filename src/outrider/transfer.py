@@ -95,14 +95,18 @@ class _Transfer:
     def __init__(self, session: Session, op: str, path: str) -> None:
         self.session = session
         self.path = path
-        self.request: Request = session.connection.new_request(None)
+        self.request: Request = session.connection.new_request(None, session.timeout)
         self.request.credit = Credit()
         self.request.content = self._arrived
         self._pieces: deque[tuple[bytes, bool]] = deque()
+        self._arrived_bytes = self._taken_bytes = 0  # each written by one thread only
         session.connection.provide("files")
         session.connection.send(wire.FILES, self.request.ident, [data.dumps({"op": op, "path": path})])
 
     def _arrived(self, piece: bytes, ends: bool) -> None:
+        self._arrived_bytes += len(piece)
+        if self._arrived_bytes - self._taken_bytes > 2 * wire.WINDOW or len(self._pieces) > wire.WINDOW:
+            raise wire.ProtocolError("more content than there was leave to send")
         self._pieces.append((piece, ends))
 
     def send_value(self, value: Any) -> None:
@@ -134,17 +138,26 @@ class _Transfer:
         if self.request.done or self.session.connection.over:
             self.finish()
             raise files.TransferError("the far end ended the transfer early")
-        self.session.connection.wait_for(news, self.session.timeout)
+        self.session.connection.wait_for(news, self.request, self.session.timeout)
 
     def _next(self) -> tuple[bytes, bool]:
         while True:
             news = self.request.news
             if self._pieces:
-                return self._pieces.popleft()
+                piece, ends = self._pieces.popleft()
+                if piece:
+                    self._taken_bytes += len(piece)
+                    self.session.connection.taken(self.request.ident, len(piece))
+                return piece, ends
             self._await(news)
 
     def receive_value(self) -> Any:
-        return data.loads(b"".join(self.received()))
+        body = bytearray()
+        for piece in self.received():
+            if not self.request.reserve(len(piece)):
+                raise files.TransferError("its list of files is larger than max_answer")
+            body += piece
+        return data.loads(body)
 
     def received(self) -> Iterator[bytes]:
         """Pieces up to the one that ends the value or the stream."""

@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("text",),
     ("chain",),
     ("config", "testing", "options", "results", "places", "sample"),
-    ("modules", "calls", "request", "hub", "opening", "futures"),
+    ("modules", "calls", "request", "hub", "stream", "opening", "futures"),
     ("relaying", "connection"),
     ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),

@@ -13,6 +13,17 @@ from . import wire
 
 _BARE = (wire.DATA, wire.CREDIT)
 """Kinds whose payload stands alone, without a table of segments."""
+# What a message of the other end can set off.
+_BAD = (
+    wire.ProtocolError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+    RecursionError,
+)
 
 
 class Slot:
@@ -110,8 +121,10 @@ class Link:
                 if self.reading.acquire(False):
                     try:
                         while not slot.done and not self.over:
-                            if deadline is not None and not self.readable(deadline - time.monotonic()):
-                                break
+                            if deadline is not None:  # looked at for each frame: they may never stop coming
+                                left = deadline - time.monotonic()
+                                if left <= 0 or not self.readable(left):
+                                    break
                             self.read_one()
                     finally:
                         self.reading.release()
@@ -149,7 +162,7 @@ class Link:
             message = self._read()
             if message is not None:
                 self.handle(*message)
-        except (wire.ProtocolError, ValueError, TypeError, KeyError, IndexError) as error:
+        except _BAD as error:  # not every Exception: a signal's handler may raise one of its own here
             self.end("broken protocol: %s" % error)
 
     def next_message(self):
@@ -183,7 +196,7 @@ class Link:
         if flags & wire.LARGE:
             if len(self._arriving) >= 64 or ident in self._arriving:
                 raise wire.ProtocolError("too many large messages at once")
-            self._arriving[ident] = wire.LargeMessage(kind, flags, payload, self.limit)
+            self._arriving[ident] = self.arriving(kind, ident, flags, payload)
             return None
         return kind, ident, flags, wire.split_segments(payload, self.limit)
 
@@ -193,6 +206,10 @@ class Link:
         if large is None:
             raise wire.ProtocolError("a part of nothing")
         return large.room(size)
+
+    def arriving(self, kind, ident, flags, payload):
+        """What takes the parts of a large message that was announced."""
+        return wire.LargeMessage(kind, flags, payload, self.limit)
 
     def end(self, reason):
         """The stream is over: everyone who waits is woken, `ended` is told once."""

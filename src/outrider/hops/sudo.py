@@ -56,6 +56,10 @@ _MESSAGES: tuple[tuple[str, str, str], ...] = (
 )
 
 
+# What runs behind sudo, a foreign image say, may print a prompt too, to be told the password: it cannot know this.
+_NONCE = os.urandom(4).hex()
+
+
 @dataclass(frozen=True)
 class Sudo(Hop):
     """Becomes `user` (default: root) with sudo; `group`: also this group.
@@ -113,7 +117,7 @@ class Sudo(Hop):
 
     def _marker(self) -> str:
         user = re.sub(r"[^\w.-]", "_", self.user or "root", flags=re.ASCII)  # sudo expands % in it
-        return f"[outrider: sudo password for {user}] "
+        return f"[outrider {_NONCE}: sudo password for {user}] "
 
     def prompts(self) -> tuple[Prompt, ...]:
         if self.password is None:
