@@ -32,6 +32,7 @@ STALLED_WAIT = 1.0
 """Seconds at each step of ending a far end that has not kept to its time."""
 _BROKEN = (OSError, ValueError, wire.ProtocolError, Stalled)
 ANSWERS = (wire.RESULT, wire.RAISED)
+_ENDINGS = (*ANSWERS, wire.PONG)
 FRAMES_AT_ONCE = 64
 """What is read in the background of one session before it is another's turn."""
 _live: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -100,13 +101,17 @@ class Connection:
     # --- requests -----------------------------------------------------------------------------------------------
 
     def new_request(
-        self, on_output: OnOutput | None, timeout: float | None = None, answers: tuple[int, ...] = ANSWERS
+        self,
+        on_output: OnOutput | None,
+        timeout: float | None = None,
+        answers: tuple[int, ...] = ANSWERS,
+        label: str | None = None,
     ) -> Request:
         """A request with an id of its own, ready to be sent. It is to be answered within `timeout` seconds from now."""
         if self.closed or self._link.over:
             raise self._lost()
         deadline = None if timeout is None else time.monotonic() + timeout
-        request = Request(self._link.new_ident(), on_output, self._answer_limit, deadline, answers)
+        request = Request(self._link.new_ident(), on_output, self._answer_limit, deadline, answers, label)
         self._requests[request.ident] = request
         return request
 
@@ -245,20 +250,10 @@ class Connection:
 
     def _handle(self, kind: int, ident: int, flags: int, segments: Sequence[Any]) -> None:
         """Deal with one message from the far end; called by whichever thread reads."""
-        if kind == wire.IMPORT:
-            asked = data.loads(segments[0])
-            self._link.post(wire.SOURCE, ident, [data.dumps(self.modules.answer(str(asked["module"])))])
-            return
-        request = self._requests.get(ident)
-        if kind == wire.DATA:
-            self._output(request, ident, flags, segments[0])
-        elif request is None:
-            return  # an answer to what was given up already
-        elif kind == wire.CREDIT:
-            if request.credit is not None:
-                request.credit.grant(int(segments[0]))
-            request.tell()
-        elif kind in (wire.RESULT, wire.RAISED, wire.PONG):
+        if kind in _ENDINGS:
+            request = self._requests.get(ident)
+            if request is None:
+                return  # an answer to what was given up already
             if kind not in request.answers:
                 raise wire.ProtocolError("an answer of the wrong kind")
             self._requests.pop(ident, None)
@@ -266,7 +261,18 @@ class Connection:
                 request.credit.close()
             request.finish((kind, flags, segments))
             request.tell()
-            self._finish_background(request)
+            if request.finished is not None:
+                self._finish_background(request)
+        elif kind == wire.DATA:
+            self._output(self._requests.get(ident), ident, flags, segments[0])
+        elif kind == wire.CREDIT:
+            request = self._requests.get(ident)
+            if request is not None and request.credit is not None:
+                request.credit.grant(int(segments[0]))
+                request.tell()
+        elif kind == wire.IMPORT:
+            asked = data.loads(segments[0])
+            self._link.post(wire.SOURCE, ident, [data.dumps(self.modules.answer(str(asked["module"])))])
 
     def _output(self, request: Request | None, ident: int, flags: int, piece: bytes) -> None:
         channel = flags & wire.CHANNEL

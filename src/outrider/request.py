@@ -21,6 +21,7 @@ class Request(Slot):
     """Waited on by the caller's thread, or given a `future`; `value` is (kind, flags, segments) of the answer."""
 
     __slots__ = (
+        "_news",
         "answers",
         "content",
         "credit",
@@ -30,10 +31,11 @@ class Request(Slot):
         "finished",
         "future",
         "ident",
-        "news",
+        "label",
         "on_output",
         "output",
         "room",
+        "shown",
     )
 
     def __init__(
@@ -43,7 +45,9 @@ class Request(Slot):
         room: int,
         deadline: float | None = None,
         answers: tuple[int, ...] = (wire.RESULT, wire.RAISED),
+        label: str | None = None,
     ) -> None:
+        """`label`: show output behind it, where no `on_output` takes it."""
         super().__init__()
         self.value: Any = None
         self.ident = ident
@@ -51,19 +55,31 @@ class Request(Slot):
         self.deadline = deadline
         self.answers = answers
         self.dropped: dict[str, int] | None = None
-        self.output: dict[str, bytearray] = {}
+        self.output: dict[str, bytearray] | None = None  # most calls print nothing
         self.on_output = on_output
+        self.label = label
+        self.shown: LabelledOutput | None = None
         self.credit: Credit | None = None
         self.future: Future[Any] | None = None
         self.finished: Callable[[Request], None] | None = None
         self.content: Callable[[bytes, bool], None] | None = None
         self.fault: BaseException | None = None
-        self.news = Slot()
+        self._news: Slot | None = None
+
+    @property
+    def news(self) -> Slot:
+        """Done as soon as something, anything, happens to this request."""
+        news = self._news
+        if news is None:
+            news = self._news = Slot()
+        return news
 
     def tell(self) -> None:
-        """Wake whoever waits for something, anything, to happen to this request."""
-        news, self.news = self.news, Slot()
-        news.finish()
+        """Wake whoever waits for news."""
+        news = self._news
+        if news is not None:
+            self._news = None
+            news.finish()
 
     def take(self, channel: int, piece: bytes, ends: bool) -> None:
         """A piece of output or content has arrived. What a caller's callback raises is raised where it waits."""
@@ -82,6 +98,10 @@ class Request(Slot):
                 self.on_output = None
 
     def _keep(self, name: str, piece: bytes) -> None:
+        if self.output is None:
+            self.output = {}
+            if self.label is not None and self.on_output is None:
+                self.on_output = self.shown = LabelledOutput(self.label)
         kept = piece[: self.room]
         self.room -= len(kept)
         if len(kept) < len(piece):
@@ -98,6 +118,8 @@ class Request(Slot):
 
     def printed(self, name: str) -> bytes:
         """What was printed there, as far as there was room for it, and a note of what was left out."""
+        if self.output is None:
+            return b""
         kept = self.output.get(name, b"")
         if self.dropped is None or name not in self.dropped:
             return bytes(kept)

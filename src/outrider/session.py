@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from outrider import calls
@@ -27,7 +27,7 @@ from outrider.errors import (
 from outrider.far import data, wire
 from outrider.far.calls import AS_DATA, INVOKE, OPTIONS, RAISED_STATE
 from outrider.options import OnOutput, Options, Paths
-from outrider.request import Credit, LabelledOutput, Request
+from outrider.request import Credit, Request
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Input = bytes | IO[bytes] | Iterable[bytes] | None
-CANCEL_WAIT = 5.0
-"""Seconds to wait for the far end to confirm that something cancelled has ended."""
-CLOSE_WAIT = 3.0
-_live: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
@@ -92,14 +88,18 @@ class Session:
 
         Raises FarError where the exception's own type cannot be brought here, TimedOut, Cancelled, Lost.
         """
-        value: T = self.call_detailed(fn, *args, **kwargs).value
+        if self._options.push or self._options.pull:
+            value: T = self.call_detailed(fn, *args, **kwargs).value
+        else:
+            request = self._start_call((fn, args, kwargs), 0, {})
+            value, _ = self._answer(self.connection.wait(request, self.timeout))
         return value
 
     def call_detailed(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CompletedCall:
         """As `call`, with what it printed, how long it took, and where it ran."""
         with self._files():
-            request, shown = self._start_call((fn, args, kwargs), 0, {})
-            return self._finish_call(self.connection.wait(request, self.timeout), shown)
+            request = self._start_call((fn, args, kwargs), 0, {})
+            return self._completed_call(self.connection.wait(request, self.timeout))
 
     def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of `subject` there; its value comes back, and what it did to `subject` is done to yours.
@@ -132,30 +132,30 @@ class Session:
     ) -> CompletedCall:
         sent = calls.known_names(subject)
         options = {"state_on_error": True} if state_on_error else {}
-        request, shown = self._start_call((subject, method, args, kwargs), INVOKE, options)
+        request = self._start_call((subject, method, args, kwargs), INVOKE, options)
         self.connection.wait(request, self.timeout)
         kind, flags, segments = request.value
         if kind == wire.RAISED:
             if flags & RAISED_STATE:
                 _, state = calls.unpack(segments[2:], "pickle", subject)
                 calls.restore(subject, state, sent)
-            return self._finish_call(request, shown)
-        done = self._finish_call(request, shown, subject)
+            return self._completed_call(request)
+        done = self._completed_call(request, subject)
         value, state = done.value
         calls.restore(subject, state, sent)
-        return CompletedCall(value, done.stdout, done.stderr, done.duration, done.far)
+        return replace(done, value=value)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Start a call and return a future of its value; cancelling the future ends the call there."""
         from outrider.futures import SessionFuture
 
         future: SessionFuture[T] = SessionFuture(self)
-        request, shown = self._start_call((fn, args, kwargs), 0, {}, future)
+        request = self._start_call((fn, args, kwargs), 0, {}, future)
         future.ident = request.ident
 
         def finish(done: Request) -> None:
             try:
-                value = self._finish_call(done, shown).value
+                value, _ = self._answer(done)
             except BaseException as error:
                 future.settle(None, error)
             else:
@@ -187,9 +187,10 @@ class Session:
                 hop=self.place,
                 hint="allow it on this side: route.options(debug=True), or [debug] allow = true in your configuration",
             )
-        request, _ = self._start_call((fn, args, kwargs), 0, {"debug": True}, on_output=_raw_output)
+        request = self._start_call((fn, args, kwargs), 0, {"debug": True}, on_output=_raw_output)
         threading.Thread(target=self._feed, args=(request, _terminal_lines()), daemon=True).start()
-        value: T = self._finish_call(self.connection.wait(request, self.timeout), None).value
+        value: T
+        value, _ = self._answer(self.connection.wait(request, self.timeout))
         return value
 
     def _start_call(
@@ -199,41 +200,41 @@ class Session:
         options: dict[str, Any],
         future: Future[Any] | None = None,
         on_output: OnOutput | None = None,
-    ) -> tuple[Request, LabelledOutput | None]:
+    ) -> Request:
+        connection, settings = self.connection, self._options
         segments = calls.pack(call, self.far.python)
-        self.connection.modules.allow_names_of(segments[0])
-        if self._options.trust == "data":
+        if settings.trust == "data":
+            connection.modules.allow_names_of(segments[0])
             flags |= AS_DATA
         if options:
             flags |= OPTIONS
             segments.insert(0, data.dumps(options))
-        shown = None
-        if on_output is None:
-            on_output = self._options.on_output
-            if on_output is None and self._options.show:
-                on_output = shown = LabelledOutput(self.label)
-        request = self.connection.new_request(on_output, self.timeout)
+        request = connection.new_request(
+            on_output or settings.on_output, settings.timeout, label=self.label if settings.show else None
+        )
         request.future = future
         if "debug" in options:
             request.credit = Credit()
-        self.connection.send(wire.CALL, request.ident, segments, flags)
-        return request, shown
+        connection.send(wire.CALL, request.ident, segments, flags)
+        return request
 
-    def _finish_call(
-        self, request: Request, shown: LabelledOutput | None, subject: Any = None
-    ) -> CompletedCall:
-        if shown is not None:
-            shown.finish()
+    def _answer(self, request: Request, subject: Any = None) -> tuple[Any, float]:
+        """(value, seconds that it took there) of a call that is answered; what it raised is raised."""
+        if request.shown is not None:
+            request.shown.finish()
         if isinstance(request.value, BaseException):
             raise request.value
         kind, _, segments = request.value
-        stdout, stderr = request.printed("stdout"), request.printed("stderr")
         if kind == wire.RAISED:
-            raise calls.exception(segments, self._options.trust, self.place, stderr)
+            raise calls.exception(segments, self._options.trust, self.place, request.printed("stderr"))
         duration, value = calls.returned(segments, self._options.trust, self.place, subject)
         if request.fault is not None:
             raise request.fault
-        return CompletedCall(value, stdout, stderr, duration, self.far)
+        return value, duration
+
+    def _completed_call(self, request: Request, subject: Any = None) -> CompletedCall:
+        value, duration = self._answer(request, subject)
+        return CompletedCall(value, request.printed("stdout"), request.printed("stderr"), duration, self.far)
 
     @contextmanager
     def _files(self) -> Iterator[None]:

@@ -174,3 +174,15 @@ def edit(path, fail=False):
         file.write("changed there\n")
     if fail:
         raise Trouble("after the change", 2)
+
+
+def closes_its_output():
+    os.close(1)
+    os.close(2)
+
+
+def idle_cpu(seconds):
+    """Seconds of processor time that this process uses while nothing is asked of it."""
+    before = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - before

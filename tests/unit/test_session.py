@@ -77,6 +77,13 @@ def test_coroutines_are_awaited_there(far):
     assert far.call(far_work.later, "value") == "value"
 
 
+def test_a_call_that_closes_its_output_does_no_harm():
+    with HERE.open() as far:
+        far.call(far_work.closes_its_output)
+        assert far.call(far_work.add, 1, 2) == 3
+        assert far.call(far_work.idle_cpu, 0.5) < 0.25
+
+
 def test_what_a_call_prints_is_captured_whoever_prints(far, capfd):
     done = far.call_detailed(far_work.prints, "hello")
     assert done.value == 5

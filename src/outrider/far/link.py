@@ -8,6 +8,7 @@ lone caller so pays for no thread switch, which is most of what a call over a pi
 import select
 import time
 from _thread import allocate_lock
+from itertools import count
 
 from . import wire
 
@@ -75,14 +76,11 @@ class Link:
         self._arriving = {}
         self._waiting = []
         self._first_ident = first_ident
-        self._idents = 0
-        self._ident_lock = allocate_lock()
+        self._idents = count(1)
 
     def new_ident(self):
         """A fresh request id of this end (each end has ids of its own; answers carry the asker's)."""
-        with self._ident_lock:
-            self._idents = self._idents % 0x7FFFFFFF + 1
-            return self._first_ident + self._idents
+        return self._first_ident + next(self._idents) % 0x7FFFFFFF
 
     def send(self, kind, ident, segments, flags=0):
         """Send one message. Other messages may pass between the parts of a large one."""

@@ -26,13 +26,15 @@ class CallOutput:
         self._lock = RLock()
         self._unsent = {}
         self._room = allocate_lock()
-        self._pipes = []
+        self._channels = {}
+        self._poll = select.poll()
         for channel in (wire.STDOUT, wire.STDERR):
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
             os.dup2(writer, channel, inheritable=True)
             os.close(writer)
-            self._pipes.append((channel, reader))
+            self._channels[reader] = channel
+            self._poll.register(reader, select.POLLIN)
         start_new_thread(self._run, ())
 
     def begin(self, ident):
@@ -67,19 +69,20 @@ class CallOutput:
     def drain(self):
         """Send all that lies in the pipes now."""
         with self._lock:
-            for channel, reader in self._pipes:
-                for _ in range(64):  # a bound: somebody may print faster than this sends
-                    try:
-                        piece = os.read(reader, PIECE)
-                    except BlockingIOError:
-                        break
-                    if not piece:
-                        break
-                    owner = self._owner()
-                    self.link.send_frame(wire.DATA, owner, piece, channel)
-                    self._unsent[owner] = self._unsent.get(owner, 0) + len(piece)
-                    if len(piece) < PIECE:
-                        break
+            for _ in range(64):  # a bound: somebody may print faster than this sends
+                ready = self._poll.poll(0)
+                if not ready:
+                    break
+                for reader, _ in ready:
+                    self._send(reader, os.read(reader, PIECE))
+
+    def _send(self, reader, piece):
+        if not piece:  # a call has closed the descriptor, so nothing more can come
+            self._poll.unregister(reader)
+            return
+        owner = self._owner()
+        self.link.send_frame(wire.DATA, owner, piece, self._channels[reader])
+        self._unsent[owner] = self._unsent.get(owner, 0) + len(piece)
 
     def write(self, channel, piece):
         """What Python code of the calling thread prints while several calls run."""
@@ -95,10 +98,12 @@ class CallOutput:
 
     def _run(self):
         poll = select.poll()
-        for _, reader in self._pipes:
+        for reader in self._channels:
             poll.register(reader, select.POLLIN)
         while True:
-            poll.poll()
+            for reader, events in poll.poll():
+                if not events & select.POLLIN:
+                    poll.unregister(reader)
             # A near end that does not take its output: let the pipe fill up, and whoever prints wait.
             while self._unsent.get(self._owner(), 0) > self.LIMIT:
                 self._room.acquire(True, 1)
