@@ -105,16 +105,19 @@ class Opening:
 
     def open(self) -> OpenStream:
         """Raises RouteError (naming the hop), TimedOut or VersionMismatch; then nothing is left running."""
-        self.process = self._start()
-        assert self.process.stdin and self.process.stdout and self.process.stderr
-        self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer)
-        # A prompt that is answered here may be asked here: then the terminal stays with this process.
-        terminal = nullcontext() if self.prompts else Foreground(self.process.pid)
+        started = False
         try:
-            with terminal:
+            with InterruptLater():
+                self.process = self._start()
+                assert self.process.stdin and self.process.stdout and self.process.stderr
+                self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer)
+                started = True
+            # A prompt that is answered here may be asked here: then the terminal stays with this process.
+            with nullcontext() if self.prompts else Foreground(self.process.pid):
                 return self._greeting()
         except BaseException:
-            self.abandon()
+            if started:
+                self.abandon()
             raise
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -359,6 +362,27 @@ def how_far(chain: Chain, seconds: float) -> int:
         if done.returncode != 0:
             return count - 1
     return len(chain.hops)
+
+
+class InterruptLater:
+    """Ctrl-C within this block is raised at its end: not between a process's start and somebody's knowing of it."""
+
+    def __enter__(self) -> None:
+        self._interrupted = False
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if self._before is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *_: object) -> None:
+        self._interrupted = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._before)
+        if self._interrupted:
+            raise KeyboardInterrupt
 
 
 class Foreground:

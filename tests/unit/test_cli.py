@@ -258,15 +258,14 @@ def test_the_second_ctrl_c_leaves_at_once():
 
 
 def test_ctrl_c_while_a_route_opens():
-    with on_terminal(
-        "run", "login(setup=['echo opening >/dev/tty; sleep 987655'])", "--", "true"
-    ) as terminal:
+    sleep = f"sleep {987_000 + os.getpid()}"
+    with on_terminal("run", f"login(setup=['echo opening >/dev/tty; {sleep}'])", "--", "true") as terminal:
         terminal.expect(b"opening")
         before = time.monotonic()
         terminal.type(b"\x03")
         assert terminal.end() == 130
         assert time.monotonic() - before < 5
-    assert _running("sleep 987655") == []
+    assert _running(sleep) == []
 
 
 def test_ctrl_c_in_a_call():
