@@ -1,5 +1,7 @@
 """Outrider runs Python functions, commands and jobs somewhere else, through any stack of hops."""
 
+from typing import TYPE_CHECKING, Any
+
 from outrider.command import Command
 from outrider.errors import (
     Cancelled,
@@ -36,6 +38,9 @@ from outrider.results import CompletedCall, CompletedCommand, FarEnd
 from outrider.route import Route
 from outrider.session import Session
 
+if TYPE_CHECKING:
+    from outrider.group import Group
+
 __version__ = "0.1.0.dev0"
 
 __all__ = [
@@ -47,6 +52,7 @@ __all__ = [
     "ConfigError",
     "FarEnd",
     "FarError",
+    "Group",
     "Hop",
     "Lost",
     "Options",
@@ -73,3 +79,12 @@ __all__ = [
     "sudo",
     "tempdir",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What few programs use is imported when it is first asked for."""
+    if name == "Group":
+        from outrider.group import Group
+
+        return Group
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,13 @@
-"""Configuration: named routes and defaults, from TOML files, each value with the file and line that it comes from.
+"""Configuration: named routes, groups and defaults, from TOML files, each value with its file and line.
 
     [routes]
     front = "ssh:alice@login.example.edu"
     grader = "front | sudo:grader | slurm(partition=short, time=5m)"
     box = ["front", { hop = "docker", image = "pybox:1", memory = "2G" }]
+
+    [groups]
+    web = "ssh:web[01-20]"
+    all = ["web", "front"]
 
     [defaults]
     timeout = 600
@@ -33,6 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from outrider import ranges
 from outrider import text as _text
 from outrider.chain import Chain
 from outrider.errors import ConfigError
@@ -51,7 +56,7 @@ _DEFAULTS: dict[str, tuple[tuple[type, ...], str]] = {
     "max_answer": ((int,), "a number of bytes"),
 }
 _DEBUG: dict[str, tuple[tuple[type, ...], str]] = {"allow": ((bool,), "true or false")}
-_TABLES = ("routes", "defaults", "debug")
+_TABLES = ("routes", "groups", "defaults", "debug")
 _ROUTE_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
@@ -89,6 +94,9 @@ class Config:
         for path in files(Path(folder or "."), environment, project=project):
             values.update(_read(path))
         values.update(_from_environment(values, environment))
+        for key, origin in values.items():
+            if key.startswith("groups.") and f"routes.{key.removeprefix('groups.')}" in values:
+                raise _at(origin, "a route has this name too", "give the group or the route another name")
         return cls(values, environment)
 
     def origins(self) -> list[Origin]:
@@ -112,6 +120,28 @@ class Config:
             raise self._no_route(name)
         return _text.render(hops)
 
+    # -- groups
+
+    def group_names(self) -> list[str]:
+        """The names of all configured groups, sorted."""
+        return sorted(key.removeprefix("groups.") for key in self.values if key.startswith("groups."))
+
+    def member_texts(self, text: str) -> list[str]:
+        """The texts of the routes that a group's name or a text with ranges stands for; ConfigError if they are wrong."""
+        return list(self._member_texts(text, ()))
+
+    def _member_texts(self, text: str, outer: tuple[str, ...]) -> Iterator[str]:
+        origin = self.values.get(f"groups.{text}")
+        if origin is None:
+            yield from ranges.expand(text)
+            return
+        if text in outer:
+            circle = " → ".join((*outer[outer.index(text) :], text))
+            raise _at(origin, f"this group leads back to itself: {circle}")
+        value = self._expanded(origin)
+        for part in [value] if isinstance(value, str) else value:
+            yield from self._member_texts(part, (*outer, text))
+
     def _no_route(self, name: str) -> ConfigError:
         names = self.route_names()
         hint = registry.nearest(name, names) or (f"the routes are {', '.join(names)}" if names else None)
@@ -126,6 +156,12 @@ class Config:
     def _hops(self, name: str, outer: tuple[str, ...]) -> tuple[Hop, ...] | None:
         origin = self.values.get(f"routes.{name}") or self._override(name)
         if origin is None:
+            if f"groups.{name}" in self.values:
+                raise ConfigError(
+                    f"{name!r} is a group, not a route",
+                    key=name,
+                    hint=f"for all of its members: outrider group run --on {name} -- ...",
+                )
             close = registry.nearest(name, self.route_names())
             if close:
                 raise ConfigError(f"there is no hop and no configured route {name!r}", key=name, hint=close)
@@ -272,9 +308,12 @@ def _checked(data: Mapping[str, Any], file: str, line_of: Callable[[str], int]) 
         for name, value in entries.items():
             key = f"{table}.{name}"
             origin = Origin(key, value, file, line_of(key))
-            _check_route(name, origin) if table == "routes" else _check_value(
-                name, origin, _DEBUG if table == "debug" else _DEFAULTS
-            )
+            if table == "routes":
+                _check_route(name, origin)
+            elif table == "groups":
+                _check_group(name, origin)
+            else:
+                _check_value(name, origin, _DEBUG if table == "debug" else _DEFAULTS)
             yield origin
 
 
@@ -292,15 +331,19 @@ def _check_value(name: str, origin: Origin, known: Mapping[str, tuple[tuple[type
         raise _at(origin, f"{origin.key} is {words}, not {origin.value!r}")
 
 
-def _check_route(name: str, origin: Origin) -> None:
+def _check_name(name: str, origin: Origin, what: str) -> None:
     if not _ROUTE_NAME.fullmatch(name):
         raise _at(
             origin,
-            f"not a name for a route: {name!r}",
+            f"not a name for a {what}: {name!r}",
             "letters, digits, _, - and ., not beginning with a digit",
         )
     if registry.known(name):
-        raise _at(origin, f"{name!r} is the name of a hop", "give the route another name")
+        raise _at(origin, f"{name!r} is the name of a hop", f"give the {what} another name")
+
+
+def _check_route(name: str, origin: Origin) -> None:
+    _check_name(name, origin, "route")
     value = origin.value
     if not isinstance(value, str) and not (
         isinstance(value, list) and all(isinstance(hop, (str, dict)) for hop in value)
@@ -309,6 +352,19 @@ def _check_route(name: str, origin: Origin) -> None:
             origin,
             f"{origin.key} is a text or a list of texts and tables, not {value!r}",
             'for instance "ssh:login | sudo:grader"',
+        )
+
+
+def _check_group(name: str, origin: Origin) -> None:
+    _check_name(name, origin, "group")
+    value = origin.value
+    if not isinstance(value, str) and not (
+        isinstance(value, list) and value and all(isinstance(member, str) for member in value)
+    ):
+        raise _at(
+            origin,
+            f"{origin.key} is a text or a list of texts, not {value!r}",
+            'for instance "ssh:web[01-20]"',
         )
 
 

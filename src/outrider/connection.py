@@ -41,11 +41,11 @@ _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 class Connection:
     """One open route. Whoever waits for an answer reads for all; the hub reads for what nobody waits for."""
 
-    def __init__(self, chain: Chain, options: Options) -> None:
+    def __init__(self, chain: Chain, options: Options, attempt: opening.Opening | None = None) -> None:
         self.chain = chain
         self.options = options
         self.place = chain.label()
-        stream = opening.Opening(chain, options).open()
+        stream = (attempt or opening.Opening(chain, options)).open()
         self._stream = stream
         self.noise = stream.noise
         self.far = _far_end(stream.hello)

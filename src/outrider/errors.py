@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 class OutriderError(Exception):
     """The base of all. `str()` gives the message, where it happened, and a `hint:` line."""
 
-    transient: ClassVar[bool] = False
+    transient: bool = False
     exit_code: ClassVar[int] = 125
     default_hint: ClassVar[str] = ""
 
@@ -62,8 +62,10 @@ class RouteError(OutriderError):
         argv: Sequence[str] = (),
         stderr: str = "",
         returncode: int | None = None,
+        transient: bool = False,
     ) -> None:
         super().__init__(message, hop=hop, hint=hint)
+        self.transient = transient
         self.argv = tuple(argv)
         self.stderr = stderr
         self.returncode = returncode

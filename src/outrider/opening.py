@@ -102,6 +102,7 @@ class Opening:
         self._buffer = b""
         self._answers = 0
         self._prompt_error: BaseException | None = None
+        self._cancelled = False
 
     def open(self) -> OpenStream:
         """Raises RouteError (naming the hop), TimedOut or VersionMismatch; then nothing is left running."""
@@ -112,6 +113,8 @@ class Opening:
                 assert self.process.stdin and self.process.stdout and self.process.stderr
                 self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer)
                 started = True
+            if self._cancelled:
+                self.cancel()
             # A prompt that is answered here may be asked here: then the terminal stays with this process.
             with nullcontext() if self.prompts else Foreground(self.process.pid):
                 return self._greeting()
@@ -119,6 +122,13 @@ class Opening:
             if started:
                 self.abandon()
             raise
+
+    def cancel(self) -> None:
+        """From another thread: give up. `open` raises Cancelled, now or once it is called."""
+        self._cancelled = True
+        if hasattr(self, "process"):
+            with suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGTERM)
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
@@ -276,6 +286,8 @@ class Opening:
         """The process ended before the far end greeted: which hop, and why."""
         if self._prompt_error is not None:
             return self._prompt_failure(self._prompt_error)
+        if self._cancelled:
+            return Cancelled("cancelled while it opened", hop=self.place)
         try:
             status: int | None = self.process.wait(2)
         except subprocess.TimeoutExpired:
@@ -297,6 +309,7 @@ class Opening:
             argv=self.command.argv,
             stderr=said,
             returncode=status,
+            transient=diagnosis.transient,
         )
 
     def _prompt_failure(self, error: BaseException) -> OutriderError:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from outrider.errors import ConfigError
+from outrider.hops.registry import nearest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 OnOutput = Callable[[str, bytes], None]
 """Called with "stdout" or "stderr" and a piece of what was printed there, as it arrives."""
@@ -74,10 +78,17 @@ class Options:
 
     def changed(self, changes: Mapping[str, Any]) -> Options:
         """These options with some changed; a name that is none is a ConfigError."""
-        names = [item.name for item in fields(self)]
-        for name in changes:
-            if name not in names:
-                raise ConfigError(
-                    f"no option {name!r}", key=name, hint=f"the options are {', '.join(sorted(names))}"
-                )
-        return replace(self, **changes)
+        return changed(self, changes)
+
+
+Changed = TypeVar("Changed", bound="DataclassInstance")
+
+
+def changed(options: Changed, changes: Mapping[str, Any]) -> Changed:
+    """A dataclass of options with some changed; a name that is none is a ConfigError."""
+    names = sorted(item.name for item in fields(options))
+    for name in changes:
+        if name not in names:
+            hint = nearest(name, names) or f"the options are {', '.join(names)}"
+            raise ConfigError(f"no option {name!r}", key=name, hint=hint)
+    return replace(options, **changes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from outrider.chain import Chain
 from outrider.command import Argument
@@ -12,6 +12,9 @@ from outrider.hops.base import Hop
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand
 from outrider.session import Session
+
+if TYPE_CHECKING:
+    from outrider.config import Config
 
 T = TypeVar("T")
 
@@ -41,18 +44,23 @@ class Route(Chain):
         return _route, (self.hops, self._options)
 
     @classmethod
-    def named(cls, text: str) -> Self:
+    def named(cls, text: str, settings: Config | None = None) -> Self:
         """A route from its text or from its name in the configuration, with the configuration's defaults.
 
-        Raises ConfigError, which points at what is wrong.
+        `settings`: a configuration that was loaded already. Raises ConfigError, which points at what is wrong.
         """
         if not text.strip():
             raise ConfigError("the route is empty", hint="for this machine itself write 'local'")
         from outrider.config import Config
 
-        settings = Config.load()
+        settings = settings or Config.load()
         chain = settings.route(text)
         return cls(*chain.hops, options=Options(**settings.option_defaults()))
+
+    @property
+    def settings(self) -> Options:
+        """The options as they are; `options()` gives the same hops with others."""
+        return self._options
 
     def options(self, **changes: Any) -> Self:
         """The same hops with other options; see `Options` for their names, units and meaning."""

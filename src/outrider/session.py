@@ -61,6 +61,11 @@ class Session:
         return f"<Session {self.place} on {self.far.host}, {'closed' if self.connection.closed else 'open'}>"
 
     @property
+    def settings(self) -> Options:
+        """The options as they are; `options()` gives the same far end with others."""
+        return self._options
+
+    @property
     def timeout(self) -> float | None:
         """Seconds that one call, command or transfer may take; None: any time."""
         return self._options.timeout

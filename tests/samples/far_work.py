@@ -186,3 +186,16 @@ def idle_cpu(seconds):
     before = time.process_time()
     time.sleep(seconds)
     return time.process_time() - before
+
+
+def pid_slowly(_):
+    time.sleep(0.3)
+    return os.getpid()
+
+
+def die_once(mark):
+    """Takes its far end along, the first time that it is called with this mark."""
+    if not os.path.exists(mark):  # noqa: PTH110  # a text
+        open(mark, "w").close()  # noqa: PTH123
+        os._exit(9)
+    return "survived"

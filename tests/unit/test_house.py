@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("command",),
     ("hops",),
-    ("text",),
+    ("text", "ranges"),
     ("chain",),
     ("config", "testing", "options", "results", "places", "sample"),
     ("modules", "calls", "request", "hub", "stream", "opening", "futures"),
@@ -28,6 +28,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
     ("route",),
+    ("fanout",),
+    ("items",),
+    ("group",),
     ("checking", "demo"),
     ("bridge", "batch", "connect", "jobs", "sandbox", "clusters"),
     ("compat",),

@@ -14,6 +14,7 @@ VERBS = (
     "run",
     "call",
     "map",
+    "group",
     "shell",
     "debug",
     "cp",

@@ -44,9 +44,7 @@ def verb(
     where JSON cannot hold it. What the function prints goes to stderr, labelled with the host. The module is
     looked for here, the current folder included, and travels along.
     """
-    called = common.function(function)
-    values = [common.value_of(item, text) for item in args]
-    keywords = {name: common.value_of(item, text) for name, item in common.pairs(kw, "--kw").items()}
+    called, values, keywords = common.call_of(function, args, kw, text)
     settings = {"timeout": timeout, "cwd": cwd, "env": common.pairs(env, "--env") or None}
     with common.open_for_calls(common.route_of(route, **settings)) as far:
         try:

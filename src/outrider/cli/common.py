@@ -55,7 +55,27 @@ class RouteType(TextParameter):
         return [CompletionItem(name, help=known[name]) for name in fitting]
 
 
+class MembersType(RouteType):
+    """A route, a range of them, or a configured group; completes groups too."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from outrider.config import Config
+        from outrider.errors import OutriderError
+
+        try:
+            groups = Config.load().group_names()
+        except OutriderError:
+            groups = []
+        found = [CompletionItem(name, help="group") for name in groups if name.startswith(incomplete)]
+        return found + super().shell_complete(ctx, param, incomplete)
+
+
 ROUTE = RouteType()
+MEMBERS = MembersType()
 
 
 class Verb(click.Command):
@@ -145,11 +165,16 @@ def fail(error: BaseException, message: str, code: int) -> NoReturn:
 
 def call_failed(error: Exception) -> NoReturn:
     """Tell what the called function raised, as its far traceback, and leave with 1, as Python does."""
+    fail(error, told_of_call(error), 1)
+
+
+def told_of_call(error: BaseException) -> str:
+    """What the called function raised, with its far traceback."""
     from outrider.errors import FarError
 
     notes = getattr(error, "__notes__", [])
     own = str(error) if isinstance(error, FarError) else f"{type(error).__name__}: {error}"
-    fail(error, "\n".join(["the function raised " + own, *notes]), 1)
+    return "\n".join(["the function raised " + own, *notes])
 
 
 def raised_there(error: BaseException) -> bool:
@@ -236,6 +261,19 @@ def function(text: str) -> Callable[..., Any]:
         return calls.function_of(text)
     except Unserializable as error:
         raise click.UsageError(str(error)) from None
+
+
+def call_of(
+    text: str, args: tuple[str, ...], kw: tuple[str, ...], as_text: bool
+) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+    """A function with its arguments and keywords, from the words that tell them."""
+    keywords = {name: value_of(item, as_text) for name, item in pairs(kw, "--kw").items()}
+    return function(text), [value_of(item, as_text) for item in args], keywords
+
+
+def lines_in() -> Iterator[str]:
+    """The lines on stdin that are not empty."""
+    return (line for line in map(str.strip, sys.stdin) if line)
 
 
 # --- routes and sessions ------------------------------------------------------------------------------------

@@ -22,9 +22,7 @@ def verb(
     It stops at the function's first line: n steps, c continues, p shows a value, q leaves. If the function
     raises, the debugger stands where it did. Refused unless allowed on this side.
     """
-    called = common.function(function)
-    values = [common.value_of(item, text) for item in args]
-    keywords = {name: common.value_of(item, text) for name, item in common.pairs(kw, "--kw").items()}
+    called, values, keywords = common.call_of(function, args, kw, text)
     with common.route_of(route, debug=enable or None).open() as far:
         try:
             value = far.debug(called, *values, **keywords)

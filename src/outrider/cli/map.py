@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import click
 
@@ -38,7 +37,7 @@ def verb(
     soon as it and all before it are there. The first call that fails ends it.
     """
     called = common.function(function)
-    values = (common.value_of(item, text) for item in (items or _lines()))
+    values = (common.value_of(item, text) for item in (items or common.lines_in()))
     results = sys.stdout
     with common.open_for_calls(common.route_of(route, timeout=timeout)) as far:
         try:
@@ -48,7 +47,3 @@ def verb(
             if common.raised_there(error):
                 common.call_failed(error)
             raise
-
-
-def _lines() -> Iterator[str]:
-    return (line for line in map(str.strip, sys.stdin) if line)
