@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import decimal
 import os
@@ -205,3 +206,33 @@ def test_the_line_that_starts_the_far_end_agrees_with_the_constants():
     assert 'b"\\0OUTRIDER\\0ready\\n"' in loader.LOADER
     assert loader.READY == b"\0OUTRIDER\0ready\n"
     assert "'" not in loader.LOADER, "a single quote costs every shell on the way an escape"
+
+
+def without_docstrings(tree):
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [
+                item
+                for item in body
+                if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+            ]
+    return ast.dump(tree), [node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+
+
+@pytest.mark.parametrize("name", [*loader.AT_START, *loader.LATER])
+def test_what_is_sent_is_the_module_less_its_prose(name):
+    whole = (pathlib.Path(loader.__file__).parent / f"{name}.py").read_text()
+    sent = loader.source(name)
+    assert without_docstrings(ast.parse(sent)) == without_docstrings(ast.parse(whole))
+    assert len(sent) < len(whole)
+
+
+def test_the_far_end_is_small_on_the_wire():
+    assert len(loader.packed_program()) <= 20_000
+
+
+def test_every_module_of_the_far_end_can_get_there():
+    there = {*loader.AT_START, *loader.LATER}
+    here = {path.stem for path in pathlib.Path(loader.__file__).parent.glob("*.py")}
+    assert here - there == {"__init__", "loader", "placeholder"}

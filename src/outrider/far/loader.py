@@ -7,6 +7,7 @@ Python 2, which has to be told apart from a working far end by its answer, not b
 import functools
 import marshal
 import os
+import re
 import zlib
 
 PACKAGE = "_outrider_far"
@@ -61,13 +62,17 @@ LATER = ("state", "debugging", "commands", "pump", "files")
 end imports while it reads the stream must come ahead: it cannot wait for an answer just then."""
 
 
+_DOCSTRING = re.compile(r'^([ ]*)"""(?:[^"]|"(?!""))*"""$', re.MULTILINE)
+_COMMENT = re.compile(r"^[ ]*#.*$", re.MULTILINE)
+
+
 @functools.lru_cache(maxsize=None)
 def source(name: str) -> str:
-    """The text of one module of the far end."""
-    with open(
-        os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py"), encoding="utf-8"
-    ) as file:
-        return file.read()
+    """The text of one module of the far end, without what is for people only. Its lines keep their numbers."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, name + ".py"), encoding="utf-8") as file:
+        text = file.read()
+    return _COMMENT.sub("", _DOCSTRING.sub(lambda found: found[1] + "0" + "\n" * found[0].count("\n"), text))
 
 
 @functools.lru_cache(maxsize=None)
