@@ -12,7 +12,9 @@ from .modules import NearModules
 from .quick import signal
 
 TICK = 0.005
-"""Seconds between the stand-in's looks at whether the main thread is stuck in a call."""
+"""Seconds between the stand-in's looks at whether the main thread is stuck in a call; a fifth of it in a crowd."""
+IDLE_TICKS = 200
+"""Looks without any call, after which it rests until the next begins."""
 FAR_IDENTS = 0x80000000
 LIMIT = 1 << 40
 
@@ -33,6 +35,10 @@ class Far:
         self.main_wake = allocate_lock()
         self.main_wake.acquire()
         self.serial = 0
+        self.crowded_until = 0.0
+        self.resting = False
+        self.stir = allocate_lock()
+        self.stir.acquire()
         self.inbox = deque()
         wire_in, wire_out = self._take_descriptors()
         reader = wire.FrameReader(wire_in)
@@ -142,9 +148,10 @@ class Far:
             elif reading.acquire(False):
                 try:
                     message = self.link.next_message()
+                    alone = not self.link.reader.buffered()
                 finally:
                     reading.release()
-                if message is not None and message[0] != wire.CALL:
+                if message is not None and not (message[0] == wire.CALL and alone):
                     self.handle(*message)
                     continue
             else:
@@ -160,6 +167,8 @@ class Far:
         _, ident, flags, segments = message
         del message
         self.serial += 1
+        if self.resting:
+            _release(self.stir)
         self.main_ident = ident
         try:
             self.calls.run(ident, flags, segments)
@@ -180,11 +189,21 @@ class Far:
         from .processes import become_subreaper
 
         become_subreaper()
+        idle = 0
         while True:
-            time.sleep(TICK if self.main_ident is not None else 4 * TICK)
+            time.sleep(TICK if time.monotonic() > self.crowded_until else TICK / 5)
             serial = self.serial
             if self.main_ident is None or serial != last:
+                idle = idle + 1 if serial == last else 0
                 last = serial
+                if idle > IDLE_TICKS:  # nothing happens: rest until the main thread starts another call
+                    idle = 0
+                    self.resting = True
+                    if (
+                        self.serial == last
+                    ):  # else one has just begun, and did not see that it should wake this thread
+                        self.stir.acquire()
+                    self.resting = False
                 continue
             if self.link.reading.acquire(False):
                 try:
@@ -192,30 +211,26 @@ class Far:
                 finally:
                     self.link.reading.release()
                     self.link.pass_on()
-                    self._wake_main()
+                    _release(self.main_wake)
 
     def _read_for_main(self):
         """Read until a call comes while the main thread waits for one: it then reads for itself again."""
+        reader = self.link.reader
         while not self.link.over:
             message = self.link.next_message()
             if message is None:
                 return
-            if message[0] == wire.CALL and self.main_waits and not self.inbox:
+            if message[0] == wire.CALL and self.main_waits and not self.inbox and not reader.buffered():
                 self.inbox.append(message)
                 return
             self.handle(*message)
-            if self.link.has_waiters() or (self.main_waits and not self.link.reader.buffered()):
+            if self.link.has_waiters() or (self.main_waits and not reader.buffered()):
                 return
-
-    def _wake_main(self):
-        try:
-            self.main_wake.release()
-        except RuntimeError:
-            pass
 
     def handle(self, kind, ident, flags, segments):
         """Deal with one message; called by whichever thread reads."""
         if kind == wire.CALL:
+            self.crowded_until = time.monotonic() + 1
             self.calls.run_in_thread(ident, flags, segments, self.main_thread)
         elif kind == wire.RUN:
             self.with_commands().start(ident, data.loads(segments[0]))
@@ -269,6 +284,13 @@ class Far:
                 clean_up(self)
             finally:
                 os._exit(0)
+
+
+def _release(lock):
+    try:
+        lock.release()
+    except RuntimeError:  # nobody waits for it
+        pass
 
 
 def main():
