@@ -2,6 +2,7 @@
 # make test    everything: sets up the test world (Debian packages, images), then the whole pytest
 # make check   the quick round: lint, format, types, unit tests; needs no test world
 # make world   only the set-up of the test world
+# make soak    a million calls and ten thousand openings, and nothing may grow
 # make bench   measures us against peers and the floor, into bench/results.*; bench-quick: under two minutes, only shown
 #
 # A fresh Debian with Python, git and make is enough; sudo is used where not root.
@@ -13,7 +14,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 CACHE  := $(or $(OUTRIDER_TEST_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/outrider-tests)
 ARGS   ?=
 
-.PHONY: bench bench-quick demo test check world clean
+.PHONY: bench bench-quick soak demo test check world clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -37,6 +38,9 @@ BENCH := env OUTRIDER_TEST_CACHE='$(CACHE)' OUTRIDER_BENCH_CACHE='$(OUTRIDER_BEN
 
 bench: $(VENV)/dev world
 	@$(SUDO) $(BENCH) --write bench $(ARGS)
+
+soak: $(VENV)/dev world
+	@$(SUDO) $(BENCH) --only soak --targets local --calls 1000000 --opens 10000 $(ARGS)
 
 bench-quick: $(VENV)/dev world
 	@$(SUDO) $(BENCH) --quick $(ARGS)

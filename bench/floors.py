@@ -47,7 +47,7 @@ class Floor:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, cwd=cwd)
         seconds = time.perf_counter() - started
         if done.returncode:
-            raise RuntimeError(f"{argv} ended with {done.returncode}: {done.stderr.decode()}")
+            raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stderr.decode()[-200:]}")
         return seconds
 
     def send(self, argv: list[str], size: int) -> dict[str, Any]:

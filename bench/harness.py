@@ -93,6 +93,7 @@ class Bench:
         self.results = results
         self.quick = quick
         self.peers = PEERS if peers else ()
+        self.soak = (20_000, 200)
 
     def count(self, full: int, quick: int) -> int:
         return quick if self.quick else full

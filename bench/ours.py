@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 from bench import far_side
-from outrider import Route, Session
+
+if TYPE_CHECKING:
+    from outrider import Session
 
 
 class Ours:
@@ -14,6 +20,10 @@ class Ours:
 
     def prepare(self, target: dict[str, Any]) -> None:
         self.target = target
+        started = time.perf_counter()
+        from outrider import Route
+
+        self.loading = time.perf_counter() - started
         self.route = Route() | target["route"]
 
     def cold(self) -> dict[str, float]:
@@ -22,7 +32,7 @@ class Ours:
         with self.route.open() as far:
             far.call(max, 3, 7)
             first = time.perf_counter() - started
-        return {"first": first, "whole": time.perf_counter() - started}
+        return {"first": first, "whole": time.perf_counter() - started, "loading": self.loading}
 
     def open(self) -> None:
         self.session = self.route.open()
@@ -55,6 +65,91 @@ class Ours:
         assert memoryview(payload).nbytes == size
         return result
 
+    def hundred(self) -> float:
+        """Seconds of a hundred calls of 10 ms, all at once."""
+        started = time.perf_counter()
+        for future in [self.session.submit(time.sleep, 0.01) for _ in range(100)]:
+            future.result()
+        return time.perf_counter() - started
+
+    def open_many(self, count: int, at_once: int | None = None) -> dict[str, Any]:
+        """Seconds until that many far ends, opened from as many threads, have each given a result; they stay open."""
+
+        def start(_: int) -> Session:
+            far = self.route.open()
+            far.call(max, 3, 7)
+            return far
+
+        threads, memory = threading.active_count(), far_side.resident()
+        started = time.perf_counter()
+        with ThreadPoolExecutor(at_once or count) as pool:
+            self.held = list(pool.map(start, range(count)))
+        seconds = time.perf_counter() - started
+        gc.collect()
+        return {
+            "seconds": seconds,
+            "pids": [far.far.pid for far in self.held],
+            "threads": threading.active_count() - threads,
+            "memory": far_side.resident() - memory,
+        }
+
+    def close_many(self) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda far: far.close(), self.held))
+
+    def calls(self, count: int) -> None:
+        for _ in range(count):
+            self.session.call(far_side.add, 3, 7)
+
+    def opens(self, count: int) -> None:
+        for _ in range(count):
+            assert self.route.call(max, 3, 7) == 7
+
+    def stock(self) -> dict[str, int]:
+        """What may not grow."""
+        gc.collect()
+        here = {"near memory": far_side.resident(), "near descriptors": far_side.descriptors()}
+        far = self.session.call
+        there = {"far memory": far(far_side.resident), "far descriptors": far(far_side.descriptors)}
+        return {**here, **there, "near threads": threading.active_count()}
+
+    def put(self, source: str, goal: str) -> float:
+        started = time.perf_counter()
+        self.session.put(source, goal)
+        return time.perf_counter() - started
+
+    def get(self, source: str, goal: str) -> float:
+        started = time.perf_counter()
+        self.session.get(source, goal)
+        return time.perf_counter() - started
+
+    def beside(self, transfer: str, size: int, source: str, goal: str) -> dict[str, float]:
+        """The 99th of 100 small calls, in seconds, alone and while a large transfer of that kind is under way."""
+        big = {
+            "put": lambda: self.session.put(source, goal),
+            "get": lambda: self.session.get(source, goal),
+            "argument": lambda: self.session.call(len, memory),
+        }[transfer]
+        memory = far_side.make("bytes", size) if transfer == "argument" else b""
+        end = time.perf_counter() + 1.5
+        alone = self._small_calls(lambda: time.perf_counter() > end)
+        thread = threading.Thread(target=big)
+        thread.start()
+        during = self._small_calls(lambda: not thread.is_alive())
+        thread.join()
+        return {"alone": _p99(alone), "during": _p99(during), "calls": len(during)}
+
+    def _small_calls(self, over: Callable[[], bool]) -> list[float]:
+        times = []
+        while not over():
+            times += self.warm(1)
+            time.sleep(0.001)
+        return times
+
     def _payload(self, started: float) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         return {"seconds": seconds, "near": far_side.peak(), "far": self.session.call(far_side.peak)}
+
+
+def _p99(times: list[float]) -> float:
+    return sorted(times)[int(len(times) * 0.99)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench import far_side
@@ -18,6 +19,9 @@ class Peer:
     def prepare(self, target: dict[str, Any]) -> None:
         self.ssh, self.sudo, self.docker = target["ssh"], target["sudo"], target["docker"]
         self.packages = target["packages"]
+        started = time.perf_counter()
+        self.load()
+        self.loading = time.perf_counter() - started
 
     def inner(self, argv: list[str]) -> list[str]:
         """The command for all hops after ssh."""
@@ -41,7 +45,8 @@ class Peer:
         self.call()
         seconds = time.perf_counter() - started
         self.close()
-        return {"first": seconds, "whole": time.perf_counter() - started}
+        whole = time.perf_counter() - started
+        return {"first": seconds, "whole": whole, "loading": self.loading}
 
     def warm(self, count: int) -> list[float]:
         self.call()
@@ -52,6 +57,26 @@ class Peer:
             times.append(time.perf_counter() - started)
         return times
 
+    def open_many(self, count: int) -> dict[str, Any]:
+        """Seconds until that many far ends, opened from as many threads, have each given a result."""
+        held = [type(self)() for _ in range(count)]
+
+        def start(one: Peer) -> None:
+            one.__dict__.update(self.__dict__)
+            one.open()
+            one.call()
+
+        started = time.perf_counter()
+        with ThreadPoolExecutor(count) as threads:
+            list(threads.map(start, held))
+        self.held = held
+        return {"seconds": time.perf_counter() - started, "pids": [one.pid() for one in held]}
+
+    def pid(self) -> int:
+        """The far end's process, if it is none of our descendants; else 0."""
+        return 0
+
+    def load(self) -> None: ...
     def open(self) -> None: ...
     def call(self) -> None: ...
     def close(self) -> None: ...
@@ -65,10 +90,9 @@ class Execnet(Peer):
     SOURCE = "import os\ndata = os.urandom(1 << 20) * (channel.receive() >> 20)\nchannel.receive()\nchannel.send(data)"
     PEAK = "channel.send(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')))"
 
-    def prepare(self, target: dict[str, Any]) -> None:
+    def load(self) -> None:
         import execnet
 
-        super().prepare(target)
         self.execnet = execnet
 
     def spec(self) -> str:
@@ -88,6 +112,20 @@ class Execnet(Peer):
 
     def close(self) -> None:
         self.group.terminate(timeout=1.0)
+
+    def hundred(self) -> float:
+        sleep = "import time; time.sleep(0.01); channel.send(1)"
+        started = time.perf_counter()
+        channels = [self.gateway.remote_exec(sleep) for _ in range(100)]
+        assert sum(channel.receive() for channel in channels) == 100
+        return time.perf_counter() - started
+
+    def put(self, source: str, goal: str) -> float:
+        started = time.perf_counter()
+        copying = self.execnet.RSync(source, verbose=False)
+        copying.add_target(self.gateway, goal)
+        copying.send()
+        return time.perf_counter() - started
 
     def send(self, kind: str, size: int) -> dict[str, Any]:
         payload = self._plain(kind, size)
@@ -121,12 +159,11 @@ class Execnet(Peer):
 
 
 class Mitogen(Peer):
-    def prepare(self, target: dict[str, Any]) -> None:
+    def load(self) -> None:
         import mitogen.core
         import mitogen.master
         import mitogen.utils
 
-        super().prepare(target)
         self.mitogen = mitogen
 
     def open(self) -> None:
@@ -146,9 +183,20 @@ class Mitogen(Peer):
     def call(self) -> None:
         assert self.context.call(max, 3, 7) == 7
 
+    def pid(self) -> int:
+        found: int = self.context.call(far_side.pid)
+        return found
+
     def close(self) -> None:
         self.broker.shutdown()
         self.broker.join()
+
+    def hundred(self) -> float:
+        started = time.perf_counter()
+        answers = [self.context.call_async(time.sleep, 0.01) for _ in range(100)]
+        for answer in answers:
+            answer.get()
+        return time.perf_counter() - started
 
     def send(self, kind: str, size: int) -> dict[str, Any]:
         if kind != "bytes":
@@ -177,10 +225,9 @@ class Rpyc(Peer):
 
     SERVER = "import sys; sys.path.append({!r})\nimport rpyc; rpyc.classic.connect_stdpipes().serve_all()"
 
-    def prepare(self, target: dict[str, Any]) -> None:
+    def load(self) -> None:
         import rpyc
 
-        super().prepare(target)
         self.rpyc = rpyc
 
     def open(self) -> None:
@@ -195,6 +242,13 @@ class Rpyc(Peer):
     def close(self) -> None:
         self.connection.close()
         self.process.wait()
+
+    def hundred(self) -> float:
+        sleep = self.rpyc.async_(self.connection.modules.time.sleep)
+        started = time.perf_counter()
+        for answer in [sleep(0.01) for _ in range(100)]:
+            answer.wait()
+        return time.perf_counter() - started
 
     def send(self, kind: str, size: int) -> dict[str, Any]:
         if kind != "bytes":
@@ -224,12 +278,11 @@ class Asyncssh(Peer):
 
     LOOP = ("python3", "-uc", "import sys\nfor line in sys.stdin: print(sum(map(int, line.split())))")
 
-    def prepare(self, target: dict[str, Any]) -> None:
+    def load(self) -> None:
         import asyncio
 
         import asyncssh
 
-        super().prepare(target)
         self.only_ssh()
         self.asyncssh, self.loop = asyncssh, asyncio.new_event_loop()
 
@@ -247,6 +300,31 @@ class Asyncssh(Peer):
         self.process.stdin.write("3 7\n")
         assert await self.process.stdout.readline() == "10\n"
 
+    def hundred(self) -> float:
+        async def all_of_them() -> None:
+            import asyncio
+
+            await asyncio.gather(*(self.connection.run("sleep 0.01", check=True) for _ in range(100)))
+
+        started = time.perf_counter()
+        self.loop.run_until_complete(all_of_them())
+        return time.perf_counter() - started
+
+    def put(self, source: str, goal: str) -> float:
+        return self._copied("put", source, goal)
+
+    def get(self, source: str, goal: str) -> float:
+        return self._copied("get", source, goal)
+
+    def _copied(self, method: str, source: str, goal: str) -> float:
+        async def copy() -> None:
+            async with self.connection.start_sftp_client() as sftp:
+                await getattr(sftp, method)(source, goal, recurse=True)
+
+        started = time.perf_counter()
+        self.loop.run_until_complete(copy())
+        return time.perf_counter() - started
+
     def close(self) -> None:
         self.connection.close()
         self.loop.run_until_complete(self.connection.wait_closed())
@@ -257,8 +335,7 @@ class CommandsOnly(Peer):
 
     COMMAND = ("python3", "-c", "print(max(3, 7))")
 
-    def prepare(self, target: dict[str, Any]) -> None:
-        super().prepare(target)
+    def load(self) -> None:
         self.only_ssh()
 
     def warm(self, count: int) -> list[float]:
@@ -266,10 +343,10 @@ class CommandsOnly(Peer):
 
 
 class Fabric(CommandsOnly):
-    def prepare(self, target: dict[str, Any]) -> None:
+    def load(self) -> None:
+        super().load()
         import fabric
 
-        super().prepare(target)
         self.fabric = fabric
 
     def open(self) -> None:
@@ -285,10 +362,10 @@ class Fabric(CommandsOnly):
 
 
 class Plumbum(CommandsOnly):
-    def prepare(self, target: dict[str, Any]) -> None:
+    def load(self) -> None:
+        super().load()
         from plumbum import SshMachine
 
-        super().prepare(target)
         self.machine = SshMachine
 
     def open(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import install, report, world
 from bench.harness import Bench
 
-FAMILIES = ("warm", "cold", "payload")
+FAMILIES = ("warm", "cold", "command_line", "bootstrap", "many", "held", "payload", "files", "soak")
 HERE = Path(__file__).parent
 
 
@@ -26,8 +26,9 @@ def main() -> int:
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     results = report.Results()
     started = time.monotonic()
-    with world.world(arguments.targets) as here:
+    with world.world(arguments.targets, arguments.files_in) as here:
         bench = Bench(here, results, quick=arguments.quick, peers=not arguments.no_peers)
+        bench.soak = (arguments.calls, arguments.opens)
         for name, reason in here.absent.items():
             bench.say(f"no {name}: {reason}")
         for family in arguments.only:
@@ -49,6 +50,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", type=words(FAMILIES), default=list(FAMILIES), help=", ".join(FAMILIES))
     parser.add_argument(
         "--targets", type=words(world.TARGETS), default=list(world.TARGETS), help=", ".join(world.TARGETS)
+    )
+    parser.add_argument("--calls", type=int, default=20_000, help="of the soak")
+    parser.add_argument("--opens", type=int, default=200, help="of the soak")
+    parser.add_argument(
+        "--files-in", type=Path, default=Path("/dev/shm"), help="where files travel from and to; in memory"
     )
     parser.add_argument("--no-peers", action="store_true", help="only ourselves and the floor")
     parser.add_argument(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import install
+from bench.scratch import Scratch, scratch
 from outrider import Command, Route, docker, local, ssh, sudo
 from outrider.opening import with_sharing_settled
 
@@ -40,15 +41,18 @@ class Target:
 class World:
     """The targets that this machine can give; `absent` says of the others why not."""
 
-    def __init__(self, targets: list[Target], absent: dict[str, str], python: Path, folder: Path) -> None:
+    def __init__(
+        self, targets: list[Target], absent: dict[str, str], python: Path, folder: Path, scratch: Scratch
+    ) -> None:
         self.targets = targets
         self.absent = absent
         self.peers_python = python
         self.folder = folder
+        self.scratch = scratch
 
 
 @contextlib.contextmanager
-def world(names: list[str]) -> Iterator[World]:
+def world(names: list[str], files: Path) -> Iterator[World]:
     """Start what these targets need. Takes HOME and PATH from this process, as the tests do."""
     cache = install.cache()
     python = install.peers(cache)
@@ -64,6 +68,7 @@ def world(names: list[str]) -> Iterator[World]:
     with contextlib.ExitStack() as stack:
         here = machine.Machine()
         stack.callback(here.close)
+        disk = stack.enter_context(scratch(files))
         # Where the users of the hosts, and containers, can read it: the cache is in somebody's home.
         readable = shutil.copytree(packages, here.folder / "packages")
 
@@ -80,31 +85,31 @@ def world(names: list[str]) -> Iterator[World]:
                     parts[part] = (
                         start({"ssh": ssh_world, "sudo": sudo_world}[part].start)
                         if part != "docker"
-                        else (container(start(engines.start_docker), readable))
+                        else (container(start(engines.start_docker), (readable, disk.root)))
                     )
                 made.append(target(name, parts, readable))
             except BaseException as error:
                 if type(error).__name__ != "Skipped":  # pytest's, as the fixtures say what a machine lacks
                     raise
                 absent[name] = str(error)
-        yield World(made, absent, python, here.folder)
+        yield World(made, absent, python, here.folder, disk)
         for one in made:
             one.disconnect()
 
 
-def container(engine: Any, packages: Path) -> str:
+def same_key_exchange(config: Path) -> Path:
+    """What two clients agree upon differs by 100 ms: it is the tools that are compared, so all use one that all have."""
+    line = "    KexAlgorithms curve25519-sha256\n"
+    if line not in config.read_text():
+        with config.open("a") as file:
+            file.write(line)
+    return config
+
+
+def container(engine: Any, folders: tuple[Path, ...]) -> str:
     """A container that runs until its fixture ends, to step into: the start of one is the engine's time, not ours."""
-    argv = [
-        engine.program,
-        "run",
-        "-d",
-        "--rm",
-        "-v",
-        f"{packages}:{packages}:ro",
-        engine.image,
-        "sleep",
-        "86400",
-    ]
+    volumes = [f"--volume={folder}:{folder}" for folder in folders]
+    argv = [engine.program, "run", "-d", "--rm", *volumes, engine.image, "sleep", "86400"]
     return subprocess.check_output(argv, text=True).strip()[:12]
 
 
@@ -115,7 +120,7 @@ def target(name: str, parts: dict[str, Any], packages: Path) -> Target:
         if part == "local":
             route |= local()
         elif part == "ssh":
-            plain["ssh"] = {"alias": "alpha", "config": str(parts["ssh"].config)}
+            plain["ssh"] = {"alias": "alpha", "config": str(same_key_exchange(parts["ssh"].config))}
             route |= ssh("alpha", config=plain["ssh"]["config"])
         elif part == "sudo":
             plain["sudo"] = "outrider-b"

@@ -21,21 +21,30 @@ WHOLE = Case(
     "ms",
     goals=(Goal("floor", 1.10), Goal("best peer", 1.0)),
 )
+LOADED = Case(
+    "cold-import",
+    "Cold, with the near end's own imports: nothing → first result, no ssh connection shared yet",
+    "ms",
+    goals=(Goal("best peer", 1.0),),
+)
 AGAIN = Case(
     "second",
     "Second opening: nothing → first result over the shared ssh connection",
     "ms",
     goals=(Goal("floor", 1.10), Goal("limit", 60, ("ssh",))),
 )
+FIRST = (COLD, WHOLE, LOADED)
 
 
 def measure(bench: Bench) -> None:
-    for case in (COLD, WHOLE, AGAIN):
+    for case in (*FIRST, AGAIN):
         bench.begin(case)
     rounds = bench.count(9, 3)
     for target in bench.world.targets:
         contenders = (OURS, FLOOR, *bench.peers)
-        bench.turns(target.name, contenders, rounds, partial(first, bench, target), [COLD.name, WHOLE.name])
+        bench.turns(
+            target.name, contenders, rounds, partial(first, bench, target), [case.name for case in FIRST]
+        )
         if target.plain["ssh"]:
             bench.turns(target.name, (OURS, FLOOR), rounds, partial(again, bench, target), [AGAIN.name])
 
@@ -47,7 +56,11 @@ def first(bench: Bench, target: Target, who: str) -> dict[str, float]:
             seconds = worker.ask("run", argv=target.argv(BARE))
             return {COLD.name: seconds * 1e3, WHOLE.name: seconds * 1e3}
         took = worker.ask("cold")
-    return {COLD.name: took["first"] * 1e3, WHOLE.name: took["whole"] * 1e3}
+    return {
+        COLD.name: took["first"] * 1e3,
+        WHOLE.name: took["whole"] * 1e3,
+        LOADED.name: (took["loading"] + took["first"]) * 1e3,
+    }
 
 
 def again(bench: Bench, target: Target, who: str) -> dict[str, float]:
