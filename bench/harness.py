@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import Case, Results
-from bench.world import Target, World
+from bench.world import TARGETS, Target, World
 
 OURS, FLOOR = "outrider", "floor"
 PEERS = ("execnet", "mitogen", "rpyc", "asyncssh", "fabric", "plumbum")
@@ -94,6 +94,11 @@ class Bench:
         self.quick = quick
         self.peers = PEERS if peers else ()
         self.soak = (20_000, 200)
+
+    def targets(self, only: Sequence[str] = TARGETS, quick: Sequence[str] = TARGETS) -> list[Target]:
+        """Those of a case, out of what was asked for."""
+        wanted = set(only) & set(quick) if self.quick else set(only)
+        return [target for target in self.world.targets if target.name in wanted]
 
     def count(self, full: int, quick: int) -> int:
         return quick if self.quick else full

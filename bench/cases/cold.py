@@ -40,7 +40,7 @@ def measure(bench: Bench) -> None:
     for case in (*FIRST, AGAIN):
         bench.begin(case)
     rounds = bench.count(9, 3)
-    for target in bench.world.targets:
+    for target in bench.targets():
         contenders = (OURS, FLOOR, *bench.peers)
         bench.turns(
             target.name, contenders, rounds, partial(first, bench, target), [case.name for case in FIRST]

@@ -29,7 +29,7 @@ PROGRAM = str(Path(sys.executable).with_name("outrider"))
 def measure(bench: Bench) -> None:
     for case in (RUN, CALL):
         bench.begin(case)
-    for target in bench.world.targets:
+    for target in bench.targets(quick=("local", "ssh")):
         for case, words in ((RUN, ["--", "true"]), (CALL, ["operator:add", "3", "7"])):
             once = partial(whole_process, bench, target, case, words)
             bench.turns(target.name, (OURS, FLOOR), bench.count(11, 3), once, [case.name])

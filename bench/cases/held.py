@@ -30,9 +30,11 @@ def held_case(count: int) -> Case:
 
 
 def measure(bench: Bench) -> None:
-    local = next((target for target in bench.world.targets if target.name == "local"), None)
-    if local is None:
-        return
+    for local in bench.targets(("local",)):
+        measure_at(bench, local)
+
+
+def measure_at(bench: Bench, local: Target) -> None:
     count = bench.count(1000, 100)
     for case in (AT_ONCE, UNIQUE, SHARE, held_case(count), THREADS):
         bench.begin(case)
@@ -63,7 +65,7 @@ def held(bench: Bench, target: Target, count: int, who: str) -> dict[str, float]
 
 
 def memory_below(worker: Worker, others: list[int]) -> tuple[int, int]:
-    """Bytes that the worker's descendants, and other processes that it knows of, have for themselves, and with their share of what is in common."""
+    """Bytes that the worker's descendants and those others have for themselves, and with their share of what is common."""
     from tests.world.machine import descendants
 
     unique = share = 0

@@ -30,7 +30,7 @@ def beside(transfer: str, size: int) -> Case:
 
 def measure(bench: Bench) -> None:
     bench.begin(HUNDRED)
-    for target in bench.world.targets:
+    for target in bench.targets(quick=("local", "ssh")):
         with ExitStack() as stack:
             workers = opened(bench, target, stack)
             once = partial(hundred, workers)
@@ -60,7 +60,7 @@ def measure_fairness(bench: Bench) -> None:
     for transfer in TRANSFERS:
         case = beside(transfer, size)
         bench.begin(case)
-        for target in [target for target in bench.world.targets if target.name in ("local", "ssh")]:
+        for target in bench.targets(("local", "ssh")):
             once = partial(small_calls, bench, target, case, transfer, size)
             bench.turns(target.name, (OURS,), bench.count(2, 1), once, [case.name])
 

@@ -39,11 +39,12 @@ def measure_one(bench: Bench, size: int, kind: str, way: str) -> None:
     for case in three:
         bench.begin(case)
     rounds = bench.count(5 if size == 64 else 3, 2)
-    for target in bench.world.targets:
+    peers = bench.peers[:1] if bench.quick else bench.peers
+    for target in bench.targets(quick=("local", "ssh")):
         once = partial(transfer, bench, target, size, kind, way)
         bench.turns(target.name, (OURS, FLOOR), rounds, once, names)
         # Slower by an order of magnitude: once is enough to know the best of them.
-        bench.turns(target.name, bench.peers, 1, once, names)
+        bench.turns(target.name, peers, 1, once, names)
 
 
 def transfer(bench: Bench, target: Target, size: int, kind: str, way: str, who: str) -> dict[str, float]:

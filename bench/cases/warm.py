@@ -22,7 +22,7 @@ WARM = Case(
 
 def measure(bench: Bench) -> None:
     bench.begin(WARM)
-    for target in bench.world.targets:
+    for target in bench.targets():
         with ExitStack() as stack:
             workers = opened(bench, target, stack)
             count = 400 if target.name == "local" else 200
