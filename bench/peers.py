@@ -166,10 +166,15 @@ class Mitogen(Peer):
 
         self.mitogen = mitogen
 
+    def open_many(self, count: int) -> dict[str, Any]:
+        self.open()  # all of them share its router, as its users do
+        return super().open_many(count)
+
     def open(self) -> None:
-        self.broker = self.mitogen.master.Broker()
-        router = self.mitogen.master.Router(self.broker)
-        self.router, python, via = router, "python3", None
+        if not hasattr(self, "router"):
+            self.broker = self.mitogen.master.Broker()
+            self.router = self.mitogen.master.Router(self.broker)
+        router, python, via = self.router, "python3", None
         if self.ssh:
             via = router.ssh(
                 hostname=self.ssh["alias"], ssh_args=["-F", self.ssh["config"]], python_path=python
@@ -190,6 +195,7 @@ class Mitogen(Peer):
     def close(self) -> None:
         self.broker.shutdown()
         self.broker.join()
+        del self.router
 
     def hundred(self) -> float:
         started = time.perf_counter()

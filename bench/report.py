@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -67,9 +68,10 @@ class Results:
             dict.fromkeys(target for name, target, _ in [*self.values, *self.missing] if name == case)
         )
 
-    def contenders(self, case: str) -> list[str]:
-        """Ourselves, the floor, then all that have a value somewhere."""
-        found = dict.fromkeys(who for name, _, who in self.values if name == case)
+    def contenders(self, case: str, *, tried: bool = False) -> list[str]:
+        """Ourselves, the floor, then all that have a value somewhere, or that have tried."""
+        keys = [*self.values, *self.missing] if tried else [*self.values]
+        found = dict.fromkeys(who for name, _, who in keys if name == case)
         return sorted(found, key=lambda who: (who != OURS, who != FLOOR))
 
     def median(self, case: str, target: str, who: str) -> float | None:
@@ -102,6 +104,8 @@ class Results:
                         yield verdict
 
     def verdict(self, case: Case, target: str, goal: Goal) -> Verdict | None:
+        if (case.name, target, OURS) in self.missing:  # whatever the others have: that is no success
+            return Verdict(case, target, goal, goal.against, math.nan, reached=False)
         if goal.against == LIMIT:
             reference, ratio = "", self.median(case.name, target, OURS)
         else:
@@ -164,14 +168,15 @@ def verdict_rows(results: Results) -> Iterator[tuple[str, ...]]:
     """Case, target, ours, what it is measured against, ratio, goal, reached or missed."""
     for verdict in results.verdicts():
         case = verdict.case
-        ours = results.median(case.name, verdict.target, OURS)
+        failed = math.isnan(verdict.ratio)
+        ours = None if failed else results.median(case.name, verdict.target, OURS)
         other = results.median(case.name, verdict.target, verdict.reference)
         yield (
             case.title,
             verdict.target,
-            f"{number(ours or 0)} {case.unit}",
+            "failed" if ours is None else f"{number(ours)} {case.unit}",
             f"{number(other)} {case.unit}" if other is not None else "",
-            f"{verdict.ratio:.2f}" if other is not None else "",
+            f"{verdict.ratio:.2f}" if other is not None and not failed else "",
             goal_text(verdict),
             "reached" if verdict.reached else "MISSED",
         )
@@ -211,7 +216,7 @@ def cell(results: Results, case: str, target: str, who: str, notes: list[str]) -
 
 def markdown(results: Results) -> str:
     """The whole of results.md."""
-    lines = ["# Results of the bench", ""]
+    lines = ["# Results of the bench", "", "![Medians](results.svg)", ""]
     lines += [f"- {name}: {value}" for name, value in results.meta.items()]
     lines += [
         "",
@@ -229,11 +234,9 @@ def markdown(results: Results) -> str:
     lines += ["## All that was measured", "", "Median (lowest–highest)."]
     notes: list[str] = []
     for case in results.cases.values():
-        known = results.contenders(case.name)
-        if not known:
+        whos = results.contenders(case.name, tried=True)
+        if not results.contenders(case.name):
             continue
-        tried = [who for name, _, who in results.missing if name == case.name and who not in known]
-        whos = [*known, *dict.fromkeys(tried)]
         rows = [
             (target, *(cell(results, case.name, target, who, notes) for who in whos))
             for target in results.targets(case.name)

@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from bench import install, report, world
+from bench import install, picture, report, world
 from bench.harness import Bench
 
 FAMILIES = ("warm", "cold", "command_line", "bootstrap", "many", "held", "payload", "files", "soak")
@@ -25,6 +25,7 @@ def main() -> int:
     arguments = parse()
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     results = report.Results()
+    broken: list[str] = []
     started = time.monotonic()
     with world.world(arguments.targets, arguments.files_in) as here:
         bench = Bench(here, results, quick=arguments.quick, peers=not arguments.no_peers)
@@ -35,13 +36,16 @@ def main() -> int:
             bench.say(f"{family} ({time.monotonic() - started:.0f} s)")
             try:
                 importlib.import_module(f"bench.cases.{family}").measure(bench)
-            except Exception:  # one case is not the end of the others
+            except Exception as error:  # one case is not the end of the others
                 traceback.print_exc()
+                broken.append(f"{family} ({type(error).__name__}: {error})")
         results.meta = meta(here.peers_python, time.monotonic() - started)
+        if broken:
+            results.meta["broken off"] = ", ".join(broken)
     print(report.table(list(report.verdict_rows(results)), report.HEADS))
     if arguments.write is not None:
         write(results, arguments.write)
-    return 0
+    return 1 if broken else 0
 
 
 def parse() -> argparse.Namespace:
@@ -78,6 +82,7 @@ def write(results: report.Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results.plain(), indent=1) + "\n")
     (folder / "results.md").write_text(report.markdown(results))
+    (folder / "results.svg").write_text(picture.picture(results))
 
 
 def meta(peers_python: Path, seconds: float) -> dict[str, str]:
