@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ HERE = Path(__file__).parent
 def main() -> int:
     arguments = parse()
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # servers and containers are to be taken down
+        signal.signal(number, interrupted)
     results = report.Results()
     broken: list[str] = []
     started = time.monotonic()
@@ -46,6 +49,10 @@ def main() -> int:
     if arguments.write is not None:
         write(results, arguments.write)
     return 1 if broken else 0
+
+
+def interrupted(number: int, _: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def parse() -> argparse.Namespace:
