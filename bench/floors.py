@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench import far_side
@@ -49,6 +50,13 @@ class Floor:
         if done.returncode:
             raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stderr.decode()[-200:]}")
         return seconds
+
+    def run_many(self, argv: list[str], count: int, at_once: int) -> float:
+        """Seconds until a command has run that many times."""
+        started = time.perf_counter()
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(lambda _: self.run(argv), range(count)))
+        return time.perf_counter() - started
 
     def send(self, argv: list[str], size: int) -> dict[str, Any]:
         """A payload into the stdin of a command at the far end, until it has ended."""

@@ -113,6 +113,25 @@ class Ours:
         there = {"far memory": far(far_side.resident), "far descriptors": far(far_side.descriptors)}
         return {**here, **there, "near threads": threading.active_count()}
 
+    def fan_out(self, python: str, count: int, at_once: int) -> float:
+        """Seconds of one call on a group of that many local routes."""
+        from outrider import Group, Route, local
+
+        route = Route(local()).options(python=python)
+        group = Group({f"host{number}": route for number in range(count)}, at_once=at_once)
+        started = time.perf_counter()
+        results = group.call(max, 3, 7)
+        assert results.ok and len(results) == count
+        return time.perf_counter() - started
+
+    def traced(self, count: int) -> dict[str, list[float]]:
+        """Seconds of so many calls while they are traced, and of as many that are not."""
+        import outrider
+
+        with outrider.trace():
+            traced = self.warm(count)
+        return {"with": traced, "without": self.warm(count)}
+
     def put(self, source: str, goal: str) -> float:
         started = time.perf_counter()
         self.session.put(source, goal)

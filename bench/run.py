@@ -18,14 +18,20 @@ from pathlib import Path
 from bench import install, picture, report, world
 from bench.harness import Bench
 
-FAMILIES = ("warm", "cold", "command_line", "bootstrap", "many", "held", "payload", "files", "soak")
+FAMILIES = (
+    "warm", "cold", "command_line", "bootstrap", "many", "held", "fanout", "traced", "payload", "files", "soak",
+)  # fmt: skip
 HERE = Path(__file__).parent
 
 
 def main() -> int:
     arguments = parse()
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # servers and containers are to be taken down
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # servers and containers are to be taken down
         signal.signal(number, interrupted)
     results = report.Results()
     broken: list[str] = []
