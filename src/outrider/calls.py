@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,43 +15,65 @@ from outrider.far import data, packing
 from outrider.far.calls import DURATION
 from outrider.far.modules import MAIN
 from outrider.far.state import SELF, state_of
-from outrider.modules import has_script
+from outrider.sources import has_script
 
 Segments = list[Any]
 
 
-def pack(call: tuple[Any, ...], far_python: tuple[int, ...]) -> Segments:
-    """Segments of a call: a pickle, then its buffers. What has no importable name goes by value, by cloudpickle.
+def pack(
+    call: tuple[Any, ...], far_python: tuple[int, ...], names: set[str] | None = None
+) -> tuple[Segments, bool]:
+    """(segments of a call: a pickle, then its buffers; whether cloudpickle made it, as something has no importable name).
 
-    Raises Unserializable, naming what cannot travel, or VersionMismatch where code would have to travel as bytecode
-    between different minor versions of Python.
+    names: filled with the modules that the call names. Raises Unserializable, naming what cannot travel, or
+    VersionMismatch where code would have to travel as bytecode between different minor versions of Python.
     """
     try:
-        segments = _pack_by_name(call)
+        segments = _pack_by_name(call, names)
         if not (b"__main__" in segments[0] and not has_script()):
-            return segments
+            return segments, False
     except (pickle.PicklingError, AttributeError, TypeError):
         pass
     segments = _pack_by_value(call)
-    if far_python[:2] != sys.version_info[:2] and b"_make_function" in segments[0]:
-        here = ".".join(map(str, sys.version_info[:2]))
-        there = ".".join(map(str, far_python[:2]))
+    if names is not None:
+        names.update(name for name in _strings(segments[0]) if name in sys.modules)
+    if far_python[:2] != sys.version_info[:2] and _holds_bytecode(segments[0]):
+        here, there = (".".join(map(str, version[:2])) for version in (sys.version_info, far_python))
         raise VersionMismatch(
-            f"a lambda, closure or interactive function travels as bytecode, and near Python is {here}, far Python {there}"
+            f"{_named(call[0])} would travel as bytecode (a lambda, a closure, or something typed in has no other form),"
+            f" which Python {here} here and Python {there} there do not share",
         )
-    return segments
+    return segments, True
 
 
-def _pack_by_name(call: tuple[Any, ...]) -> Segments:
+def _pack_by_name(call: tuple[Any, ...], names: set[str] | None) -> Segments:
     """The quickest way for what the arguments are: nothing large can be among numbers."""
+    if names is not None:
+
+        def make(*arguments: Any, **options: Any) -> _NamingPickler:
+            pickler = _NamingPickler(*arguments, **options)
+            pickler.names = names
+            return pickler
+
+        return list(packing.dump(call, make))
     if not call[-1]:
         for argument in call[-2]:
             if type(argument) not in packing.SMALL:
                 break
         else:
             return [pickle.dumps(call, 5)]
-    segments: Segments = packing.dump(call)
-    return segments
+    return list(packing.dump(call))
+
+
+class _NamingPickler(pickle.Pickler):
+    """Notes the modules of all functions and classes that it writes the names of."""
+
+    names: set[str]
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type) or type(value).__name__ in ("function", "builtin_function_or_method"):
+            self.names.add(str(value.__module__))
+        return NotImplemented
 
 
 def _pack_by_value(call: tuple[Any, ...]) -> Segments:
@@ -60,8 +82,25 @@ def _pack_by_value(call: tuple[Any, ...]) -> Segments:
     try:
         segments: Segments = packing.dump(call, cloudpickle.Pickler)
     except Exception as error:
-        raise Unserializable(f"the call cannot travel: {error}") from error
+        raise Unserializable(f"{_named(call[0])} or its arguments cannot travel: {error}") from error
     return segments
+
+
+def _strings(pickled: bytes) -> Iterator[str]:
+    """All texts in a pickle, the names of modules and functions among them; nothing is built or run."""
+    import pickletools  # slow to import, and few calls need it
+
+    for _, argument, _ in pickletools.genops(pickled):
+        if isinstance(argument, str):
+            yield argument
+
+
+def _holds_bytecode(pickled: bytes) -> bool:
+    return b"_make_function" in pickled and "_make_function" in set(_strings(pickled))
+
+
+def _named(subject: Any) -> str:
+    return str(getattr(subject, "__qualname__", None) or f"a {type(subject).__name__}")
 
 
 def know_far_main() -> None:
@@ -162,8 +201,17 @@ def answer(segments: Sequence[Any], fields: dict[str, type]) -> dict[str, Any]:
     return found
 
 
-def exception(segments: Sequence[Any], trust: str, place: str, stderr: bytes) -> BaseException:
-    """The exception of a RAISED answer: its own type where the far end is trusted and the type is known here."""
+def exception(
+    segments: Sequence[Any],
+    trust: str,
+    place: str,
+    stderr: bytes,
+    hint: Callable[[dict[str, Any]], str | None] = lambda about: None,
+) -> BaseException:
+    """The exception of a RAISED answer: its own type where the far end is trusted and the type is known here.
+
+    hint: what to do about the exception that a description tells of, if anything is known.
+    """
     about = answer(segments, {"kind": str, "message": str, "traceback": str})
     traceback = _labelled(about["traceback"], place)
     tail = stderr.decode(errors="replace")
@@ -182,23 +230,17 @@ def exception(segments: Sequence[Any], trust: str, place: str, stderr: bytes) ->
             traceback=traceback,
             far_stderr=tail,
             hop=place,
-            hint=why,
+            hint=why or hint(about),
         )
     error.add_note(f"raised at the far end of {place}:\n{traceback.rstrip()}")
-    missing = about.get("missing")
-    if isinstance(missing, str):
-        error.add_note(_missing_hint(missing, place))
+    advice = hint(about)
+    if advice is not None:
+        error.add_note(f"hint: {advice}")
     if tail.strip():
         error.add_note(
             "the end of its stderr:\n" + "\n".join(f"  | {line}" for line in tail.rstrip().splitlines()[-8:])
         )
     return error
-
-
-def _missing_hint(module: str, place: str) -> str:
-    if module.partition(".")[0] in sys.stdlib_module_names:
-        return f"hint: Python's own module {module!r} is missing at {place}: a slim image, perhaps; install its full python3"
-    return f"hint: module {module!r} is neither at {place} nor part of your own code here; install it there"
 
 
 def _labelled(traceback: str, place: str) -> str:

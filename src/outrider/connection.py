@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from typing import Any
@@ -122,6 +122,12 @@ class Connection:
             found = {f"{loader.PACKAGE}.{name}": part for name, part in missing.items()}
             self.post(wire.SOURCE, 0, data.dumps(found))
             self._provided.update(missing)
+
+    def announce(self, subject: object, by_value: bool, names: Iterable[str]) -> None:
+        """Have the modules of a call there before the call; and those again that were reloaded here."""
+        news = self.modules.news(subject, by_value, names)
+        if news is not None:
+            self.post(wire.SOURCE, 0, news)
 
     def send(self, kind: int, ident: int, segments: Sequence[Any], flags: int = 0) -> None:
         """Send a message of request `ident`. TimedOut if the far end does not take it within the request's time."""
@@ -272,7 +278,7 @@ class Connection:
                 request.tell()
         elif kind == wire.IMPORT:
             asked = data.loads(segments[0])
-            self._link.post(wire.SOURCE, ident, [data.dumps(self.modules.answer(str(asked["module"])))])
+            self._link.post(wire.SOURCE, ident, self.modules.reply(asked))
 
     def _output(self, request: Request | None, ident: int, flags: int, piece: bytes) -> None:
         channel = flags & wire.CHANNEL

@@ -1,158 +1,303 @@
-"""Modules of the caller's own code, as the far end asks for them: found here, sent as source. Reads files, no more."""
+"""Modules of the caller's own code for one far end: sent ahead of the calls that need them, or when it asks for them."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
+import functools
 import sys
-import sysconfig
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import threading
+import zlib
+from collections import deque
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from outrider.far import loader, placeholder
+from outrider import sources
+from outrider.far import data, loader, placeholder
 from outrider.far.modules import MAIN
 
-_CARRIED = frozenset({"cloudpickle"})
-"""Third-party packages that travel although they are not the caller's: what cloudpickle packs needs it there."""
+CARRIED = "cloudpickle"
+"""A package of others that travels all the same: what cloudpickle packs needs it there, and in the same version."""
+AHEAD = 1 << 20
+"""Bytes of source that go unasked in one answer, at the most."""
+PACK = 2048
+"""Bytes from which on sources are compressed."""
+PIECE = 1 << 22
+"""Bytes of a package's data in one answer, at the most."""
+SCRIPT_NAMES = ("__main__", "__mp_main__", MAIN)
+
+Found = dict[str, Any] | None
+
+
+class Held(NamedTuple):
+    """What the far end has of a module, and what the module was here then."""
+
+    name: str
+    module: ModuleType | None
+    spec: ModuleSpec | None
+    source: sources.Source | None
 
 
 class ModuleServer:
-    """Answers the far end's questions for modules of the caller's own code. Sources are read anew for each session.
+    """Knows what one far end has of the caller's own modules, and answers its questions.
 
-    A far end that is not trusted gets what the calls name, and what these modules import in turn, and nothing else: it
-    could ask for a module of secrets otherwise, or for one whose package does something when it is looked up.
+    Your version of your code wins over one that is installed there. A module that is reloaded here is dropped there,
+    with those that import it. A far end that is not trusted gets what the calls name, and what these modules import in
+    turn, and nothing else: it could ask for a module of secrets otherwise.
     """
 
     def __init__(self, trusted: bool) -> None:
         self._allowed: set[str] | None = None if trusted else {"outrider"}
+        self._lock = threading.RLock()
+        self._held: dict[str, Held] = {}
+        self._watched: tuple[Held, ...] = ()
+        self._told: set[str] = set()
+        self._settled: set[str] = set()
+        self._names: set[str] = set()
+        self._count = 0
+        self._first: set[str] = set()
+        self._mentioned: set[str] = set()
 
-    def allow_names_of(self, call: bytes) -> None:
-        """A call is about to be sent, as a pickle: the modules that it names may be asked for."""
-        if self._allowed is not None:
-            for name in _strings(call):
-                if name in sys.modules:
-                    self._allow(MAIN if name == "__main__" else name)
+    @property
+    def trusted(self) -> bool:
+        return self._allowed is None
 
-    def _allow(self, name: str) -> None:
-        assert self._allowed is not None
-        while name:
-            self._allowed.add(name)
-            name = name.rpartition(".")[0]
+    # --- ahead of a call ----------------------------------------------------------------------------------------
 
-    def answer(self, name: str) -> dict[str, dict[str, Any] | None]:
-        """{module: None or {"file", "package", "source"}}: what was asked for."""
-        found = self._found(name) if self._may_be_asked_for(name) else None
-        if found is not None and found["source"] is not None and self._allowed is not None:
-            for imported in _imported(name, found):
-                self._allow(imported)
-        return {name: found}
+    def news(self, subject: object, by_value: bool, names: Iterable[str]) -> bytes | None:
+        """What the far end should know before `subject` is called: new modules, and those that were reloaded here.
 
-    def _may_be_asked_for(self, name: str) -> bool:
-        return (
-            self._allowed is None
-            or name in self._allowed
-            or name.partition(".")[0] in ("outrider", loader.PACKAGE, *_CARRIED)
+        by_value: the call was packed by cloudpickle. names: the modules that the call names, for one that is not trusted.
+        """
+        home = CARRIED if by_value else _home(subject)
+        if (
+            home in self._settled
+            and self._count == len(sys.modules)
+            and not (self._allowed is not None and names)
+            and not any(map(_changed, self._watched))
+        ):
+            return None
+        with self._lock:
+            for name in names:
+                self._allow(MAIN if name in SCRIPT_NAMES else name)
+            drop = self._outdated()
+            wanted = [*drop, *([home] if home not in self._settled and self._may_be_asked_for(home) else [])]
+            message = self._gather(wanted)
+            self._settled.add(home)
+            first = self._own_tops()
+            if drop or first:
+                message[""] = {"drop": drop, "first": first}
+            return _packed(message) if message else None
+
+    def _outdated(self) -> list[str]:
+        """Forget what has another source than was sent, and what imports it, directly or not; gives their names."""
+        outdated = []
+        for held in self._watched:
+            if _changed(held):
+                now = self._look_up(held.name)[1]
+                if now is None or held.source is None or now.text != held.source.text:
+                    outdated.append(held.name)
+                else:  # reloaded as it was
+                    self._hold(held.name, now)
+        for name in outdated:  # grows while it is gone through
+            for other in self._held.values():
+                imports = (*other.source.at_once, *other.source.later) if other.source is not None else ()
+                if name in imports and other.name not in outdated:
+                    outdated.append(other.name)
+        for name in outdated:
+            self._held.pop(name, None)
+            self._told.discard(name)
+            self._settled.discard(name)
+        self._watch()
+        return outdated
+
+    def _own_tops(self) -> list[str]:
+        """Top-level names of own code, imported here or by what was sent since the last look: there, ours come first."""
+        self._count = len(sys.modules)
+        new = set(sys.modules) - self._names
+        self._names |= new
+        new |= self._mentioned
+        self._mentioned.clear()
+        tops = {name.partition(".")[0] for name in new} - self._first - {"outrider", *SCRIPT_NAMES}
+        found = [top for top in tops if self._may_be_asked_for(top) and self._comes_whole(top)]
+        self._first.update(found)
+        for name in [name for name in self._told if name.partition(".")[0] in found]:
+            if name not in self._held:
+                self._told.discard(name)  # it was not there when it was asked for
+        return found
+
+    @staticmethod
+    def _comes_whole(top: str) -> bool:
+        """True for own code all of which can travel; what is partly compiled is better taken from where it is installed."""
+        spec = sources.spec_of(top)
+        if spec is None or not sources.is_own(top, spec):
+            return False
+        inside = [name for name in list(sys.modules) if name == top or name.startswith(top + ".")]
+        specs = [spec for spec in map(sources.spec_of, inside) if spec is not None]
+        return not any(map(sources.is_compiled, specs))
+
+    # --- finding ------------------------------------------------------------------------------------------------
+
+    def _gather(self, names: Iterable[str]) -> dict[str, Found]:
+        """These modules and what they import at once, in turn, as far as it is own code and not there yet."""
+        found: dict[str, Found] = {}
+        pending = deque(names)
+        size = 0
+        while pending and size < AHEAD:
+            name = pending.popleft()
+            parent = name.rpartition(".")[0]
+            if name in self._told:
+                continue
+            if parent and parent not in self._told:
+                pending.extendleft((name, parent))
+                continue
+            self._told.add(name)
+            if parent and parent not in self._held and not _is_namespace(parent):  # somebody else's
+                continue
+            entry, source = self._look_up(name)
+            if entry is not None:
+                self._hold(name, source)
+                found[name] = entry
+            elif (
+                not parent and name not in sys.stdlib_module_names
+            ):  # a b.c is rather a function of b than a module
+                found[name] = None
+            if source is not None:
+                size += len(source.text)
+                self._allow(*source.at_once, *source.later)
+                self._mentioned.update(source.at_once, source.later)
+                pending.extend(source.at_once)
+        self._watch()
+        return found
+
+    def _hold(self, name: str, source: sources.Source | None) -> None:
+        module = sys.modules.get(name)
+        self._held[name] = Held(name, module, getattr(module, "__spec__", None), source)
+
+    def _watch(self) -> None:
+        self._watched = tuple(
+            held
+            for held in self._held.values()
+            if held.name.partition(".")[0] not in ("outrider", MAIN, CARRIED)
         )
+
+    def _look_up(self, name: str) -> tuple[Found, sources.Source | None]:
+        """(what the far end gets for a module, its source here)."""
+        top = name.partition(".")[0]
+        if name == MAIN:
+            return _script()
+        if top == "outrider":
+            return _placeholder(name), None
+        spec = sources.spec_of(name)
+        if spec is None or not (top == CARRIED or sources.is_own(name, spec)):
+            return None, None
+        package = spec.submodule_search_locations is not None
+        if not spec.has_location:  # a namespace package: no file, yet something to import from
+            return {"file": "", "package": True, "source": None}, None
+        source = sources.read(name, spec)
+        if source is None:
+            return None, None
+        return {"file": str(spec.origin), "package": package, "source": source.text}, source
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def reply(self, asked: dict[str, Any]) -> list[bytes]:
+        """Segments of the answer to a far end's question for a module, or for a package's data."""
+        name = str(asked["module"])
+        with self._lock:
+            if "data" in asked:
+                return self._data(name, str(asked["data"]), int(asked["at"]))
+            package, _, part = name.rpartition(".")
+            if package == loader.PACKAGE:
+                return [_packed({name: self.far_part(part) if part in loader.LATER else None})]
+            self._told.discard(name)
+            found = self._gather([name]) if self._may_be_asked_for(name) else {}
+            first = self._own_tops()
+            return [_packed({name: None, **found, "": {"drop": [], "first": first}})]
+
+    def _data(self, name: str, path: str, at: int) -> list[bytes]:
+        """A piece of a file in a package, or what a folder holds; of trusted far ends' own packages only."""
+        spec = sources.spec_of(name)
+        if not self.trusted or spec is None or not sources.is_own(name, spec):
+            return [data.dumps(None)]
+        found = sources.beside(spec, path)
+        try:
+            if found is None:
+                return [data.dumps(None)]
+            if found.is_dir():
+                return [data.dumps([(entry.name, entry.is_dir()) for entry in found.iterdir()])]
+            with found.open("rb") as file:
+                file.seek(at)
+                return [data.dumps(found.stat().st_size), file.read(PIECE)]
+        except OSError:
+            return [data.dumps(None)]
 
     @staticmethod
     def far_part(name: str) -> dict[str, Any]:
         """A module of the far end itself that was not sent at the start."""
         return {"file": f"<outrider>/{name}.py", "package": False, "source": loader.source(name)}
 
-    def _found(self, name: str) -> dict[str, Any] | None:
-        package, _, part = name.rpartition(".")
-        if package == loader.PACKAGE and part in loader.LATER:
-            return self.far_part(part)
-        if name == MAIN:
-            return self._script()
-        if name.partition(".")[0] == "outrider":
-            return self._placeholder(name)
-        return self._module(name) if self._may_travel(name) else None
+    def _allow(self, *names: str) -> None:
+        if self._allowed is not None:
+            for name in names:
+                while name:
+                    self._allowed.add(name)
+                    name = name.rpartition(".")[0]
 
-    @staticmethod
-    def _placeholder(name: str) -> dict[str, Any] | None:
-        """What stands for Outrider itself there, with the same names for `from outrider import *`."""
-        found = _source(placeholder.__file__, package=True)
-        public = getattr(sys.modules.get(name), "__all__", None)
-        if found is not None and public is not None:
-            found["source"] += f"\n__all__ = {list(public)!r}\n"
-        return found
+    def _may_be_asked_for(self, name: str) -> bool:
+        return (
+            self._allowed is None or name in self._allowed or name.partition(".")[0] in ("outrider", CARRIED)
+        )
 
-    @staticmethod
-    def _script() -> dict[str, Any] | None:
-        file = getattr(sys.modules.get("__main__"), "__file__", None)
-        return _source(str(file), package=False) if file and has_script() else None
-
-    @staticmethod
-    def _may_travel(name: str) -> bool:
-        top = name.partition(".")[0]
-        return top not in sys.stdlib_module_names and top not in sys.builtin_module_names
-
-    def _module(self, name: str) -> dict[str, Any] | None:
-        spec = getattr(sys.modules.get(name), "__spec__", None)
-        if spec is None:
-            try:
-                spec = importlib.util.find_spec(name)
-            except (ImportError, AttributeError, ValueError):
-                return None
-        if spec is None:
-            return None
-        package = spec.submodule_search_locations is not None
-        if package and not spec.has_location:  # a namespace package: no file, yet something to import from
-            return {"file": f"<namespace {name}>", "package": True, "source": None}
-        file = spec.origin
-        if not file or not file.endswith(".py"):
-            return None
-        if _third_party(file) and name.partition(".")[0] not in _CARRIED:
-            return None
-        return _source(file, package=package)
+    def files(self) -> list[str]:
+        """The files here of the modules that the far end has."""
+        with self._lock:
+            specs = [
+                held.spec for held in self._held.values() if held.spec is not None and held.spec.has_location
+            ]
+            script = sources.script() if MAIN in self._held else None
+        return [str(spec.origin) for spec in specs] + ([script[0]] if script else [])
 
 
-def _source(file: str, *, package: bool) -> dict[str, Any] | None:
-    try:
-        source = importlib.util.decode_source(Path(file).read_bytes())
-    except (OSError, SyntaxError, UnicodeDecodeError):
-        return None
-    return {"file": file, "package": package, "source": source}
+def _changed(held: Held) -> bool:
+    """True if the module was imported, reloaded or exchanged here since the far end got it."""
+    module = sys.modules.get(held.name)
+    return module is not held.module or getattr(module, "__spec__", None) is not held.spec
 
 
-def _third_party(file: str) -> bool:
-    places = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    path = Path(file).absolute()
-    if any(part in ("site-packages", "dist-packages") for part in path.parts):
-        return True
-    return any(place and path.is_relative_to(place) for place in places)
+def _is_namespace(name: str) -> bool:
+    spec = sources.spec_of(name)
+    return spec is not None and not spec.has_location and spec.submodule_search_locations is not None
 
 
-def _strings(pickled: bytes) -> Iterator[str]:
-    """All texts in a pickle, the names of modules among them; nothing is built or run."""
-    import pickletools  # only a far end that is not trusted needs it
-
-    for _, argument, _ in pickletools.genops(pickled):
-        if isinstance(argument, str):
-            yield argument
-
-
-def _imported(name: str, found: dict[str, Any]) -> Iterator[str]:
-    """The modules that a source imports anywhere, by full name; a name that is no module does no harm."""
-    try:
-        tree = ast.parse(found["source"])
-    except SyntaxError:
-        return
-    package = name if found["package"] else name.rpartition(".")[0]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+def _home(subject: object) -> str:
+    """The module that a callable or an object belongs to."""
+    while isinstance(subject, functools.partial):
+        subject = subject.func
+    name = getattr(subject, "__module__", None)
+    if not isinstance(name, str):
+        name = type(subject).__module__
+    return MAIN if name in SCRIPT_NAMES else name
 
 
-def has_script() -> bool:
-    """True if the caller's `__main__` is a file whose source can travel."""
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
-    return bool(file) and Path(str(file)).is_file() and not hasattr(main, "__outrider_by_value__")
+def _packed(message: dict[str, Any]) -> bytes:
+    """The message as data, compressed where that pays. The first byte tells which: data never begins with an x."""
+    plain: bytes = data.dumps(message)
+    return plain if len(plain) < PACK else zlib.compress(plain, 1)
+
+
+def _script() -> tuple[Found, sources.Source | None]:
+    script = sources.script()
+    if script is None:
+        return None, None
+    file, package, source = script
+    return {"file": file, "package": False, "source": source.text, "inside": package}, source
+
+
+def _placeholder(name: str) -> Found:
+    """What stands for Outrider itself there, with the same names for `from outrider import *`."""
+    source = sources.read_file(placeholder.__file__, name).text
+    public = getattr(sys.modules.get(name), "__all__", None)
+    if public is not None:
+        source += f"\n__all__ = {list(public)!r}\n"
+    return {"file": placeholder.__file__, "package": True, "source": source}

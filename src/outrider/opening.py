@@ -7,6 +7,7 @@ import pwd
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -209,6 +210,7 @@ class Opening:
         hello = {
             "session": os.urandom(12).hex(),
             "protocol": loader.PROTOCOL,
+            "python": list(sys.version_info[:2]),
             "env": dict(environment),
             "cwd": self.options.cwd if self.options.cwd is not None else self.settings.get("cwd"),
             "tempdir": bool(self.settings.get("tempdir")),

@@ -207,9 +207,10 @@ class Session:
         on_output: OnOutput | None = None,
     ) -> Request:
         connection, settings = self.connection, self._options
-        segments = calls.pack(call, self.far.python)
+        names: set[str] | None = None if connection.modules.trusted else set()
+        segments, by_value = calls.pack(call, self.far.python, names)
+        connection.announce(call[0], by_value, names or ())
         if settings.trust == "data":
-            connection.modules.allow_names_of(segments[0])
             flags |= AS_DATA
         if options:
             flags |= OPTIONS
@@ -231,7 +232,8 @@ class Session:
             raise request.value
         kind, _, segments = request.value
         if kind == wire.RAISED:
-            raise calls.exception(segments, self._options.trust, self.place, request.printed("stderr"))
+            stderr = request.printed("stderr")
+            raise calls.exception(segments, self._options.trust, self.place, stderr, self._hint)
         duration, value = calls.returned(segments, self._options.trust, self.place, subject)
         if request.fault is not None:
             raise request.fault
@@ -240,6 +242,11 @@ class Session:
     def _completed_call(self, request: Request, subject: Any = None) -> CompletedCall:
         value, duration = self._answer(request, subject)
         return CompletedCall(value, request.printed("stdout"), request.printed("stderr"), duration, self.far)
+
+    def _hint(self, about: dict[str, Any]) -> str | None:
+        from outrider import missing
+
+        return missing.hint(about, self.connection.modules, self.place, self.far.python)
 
     @contextmanager
     def _files(self) -> Iterator[None]:

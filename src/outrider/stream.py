@@ -114,15 +114,20 @@ class NearLink(Link):
     def _flush(self) -> None:
         """Write what is posted, as far as it goes without waiting; the rest when the far end takes more."""
         while self._outbox and not self.over and self._writing.acquire(False):
+            stalled = False
             try:
                 self._drain(0)
             except Stalled:
-                hub().watch(self.write_fd, self._flush, once=True, writing=True)
-                return
+                stalled = True
             except OSError:
                 return  # its end is seen where it is read
             finally:
                 self._writing.release()
+            if (
+                stalled
+            ):  # not before others may write: the hub may be told at once, and would find that it may not
+                hub().watch(self.write_fd, self._flush, once=True, writing=True)
+                return
 
     def _drain(self, deadline: float | None) -> None:
         """Write what is posted. What is taken of a frame before it stalls is taken from the outbox."""

@@ -23,7 +23,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("text", "ranges"),
     ("chain",),
     ("config", "testing", "options", "results", "places", "sample"),
-    ("modules", "calls", "request", "hub", "stream", "opening", "futures"),
+    ("sources",),
+    ("modules",),
+    ("calls", "missing", "request", "hub", "stream", "opening", "futures"),
     ("relaying", "connection"),
     ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),

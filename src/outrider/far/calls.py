@@ -43,8 +43,8 @@ def unpack(segments, modules):
     return pickle.loads(segments[0], buffers=segments[1:])  # the far end obeys its near end anyway
 
 
-def pack_value(value, as_data):
-    """Segments of an answer; by cloudpickle what pickle cannot name, where it came along."""
+def pack_value(value, as_data, near_python):
+    """Segments of an answer; by cloudpickle what pickle cannot name, if the near end's Python can run such code."""
     if as_data:
         return [data.dumps(value)]
     if type(value) in packing.SMALL:
@@ -52,9 +52,12 @@ def pack_value(value, as_data):
     try:
         return packing.dump(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        cloudpickle = sys.modules.get("cloudpickle")
-        if cloudpickle is None:
-            raise pickle.PicklingError(str(error)) from error
+        if near_python != list(sys.version_info[:2]):
+            raise
+        try:
+            cloudpickle = __import__("cloudpickle")  # the near end's own
+        except ImportError:
+            raise error from None
         return packing.dump(value, cloudpickle.Pickler)
 
 
@@ -130,7 +133,11 @@ class Calls:
             value = plain(function, args, kwargs)
             del args, kwargs
             duration = time.monotonic() - started
-            packed = self._with_state(value, subject) if flags & INVOKE else pack_value(value, as_data)
+            packed = (
+                self._with_state(value, subject)
+                if flags & INVOKE
+                else pack_value(value, as_data, self.modules.near_python)
+            )
             head = DURATION.pack(duration)
             whole = len(packed) == 1 and len(packed[0]) < packing.LARGE
             return wire.RESULT, [head + packed[0]] if whole else [head, *packed], 0

@@ -20,7 +20,8 @@ def describe(error, as_data, duration):
         "message": _text(error),
         "traceback": "".join(frames.format()),
         "duration": duration,
-        "missing": getattr(error, "name", None) if isinstance(error, ImportError) else None,
+        "missing": getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None,
+        "file": _text(error.filename) if isinstance(error, FileNotFoundError) else None,
     }
     pickled = b""
     if not as_data:

@@ -55,7 +55,7 @@ class Far:
         self.guardian.start()
         self.output = output.CallOutput(self.link)
         output.replace_streams(self.output)
-        self.modules = NearModules(self.link)
+        self.modules = NearModules(self.link, hello["python"])
         self.modules.install()
         self.calls = calls.Calls(self.link, self.output, self.modules, self.inputs)
 

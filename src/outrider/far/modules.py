@@ -1,6 +1,7 @@
-"""Your modules, served by the near end: what this Python lacks of them comes as source, a package a round trip."""
+"""Your modules, served by the near end: what comes ahead of a call or is asked for, with what it imports in turn."""
 
 import sys
+import zlib
 
 from . import data, wire
 from .link import Slot
@@ -14,8 +15,9 @@ MAIN = "__outrider_main__"
 class NearModules:
     """A finder and loader at the end of sys.meta_path, asking the near end for what nobody else has."""
 
-    def __init__(self, link):
+    def __init__(self, link, near_python):
         self.link = link
+        self.near_python = near_python
         self.known = {}
         self.pending = {}
         self.stdlib = getattr(sys, "stdlib_module_names", frozenset())
@@ -26,40 +28,71 @@ class NearModules:
         sys.meta_path.insert(0, self.near_first)
 
     def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top in self.stdlib:
+        if name.partition(".")[0] in self.stdlib:
             return None
-        found = self._ask(name)
+        if name not in self.known:
+            self.ask({"module": name})
+        found = self.known.get(name)
         if found is None:
             return None
+        if found["source"] is None:  # a namespace package: this machine may have a part of it too
+            for finder in sys.meta_path:
+                other = finder.find_spec(name, path) if finder not in (self, self.near_first) else None
+                if other is not None:
+                    return other
         spec = ModuleSpec(name, self, origin=found["file"], is_package=found["package"])  # type: ignore[arg-type]
-        spec.has_location = True
-        if found["package"]:
-            spec.submodule_search_locations = []
+        spec.has_location = found["source"] is not None
         return spec
 
-    def _ask(self, name):
-        if name not in self.known:
-            ident = self.link.new_ident()
-            slot = self.pending[ident] = Slot()
-            self.link.send(wire.IMPORT, ident, [data.dumps({"module": name})])
-            if not self.link.wait(slot):
-                raise ImportError("the near end went away while it was asked for module %r" % name, name=name)
-        return self.known.get(name)
+    def ask(self, question):
+        """Segments of the near end's answer; those of a module are in `known` by then."""
+        ident = self.link.new_ident()
+        slot = self.pending[ident] = Slot()
+        self.link.send(wire.IMPORT, ident, [data.dumps(question)])
+        if not self.link.wait(slot):
+            name = question["module"]
+            raise ImportError("the near end went away while it was asked for module %r" % name, name=name)
+        return slot.value
 
     def answer(self, ident, segments):
-        """SOURCE came: {module name: None or {"file", "package", "source"}}; more than was asked, where of use."""
-        found = data.loads(segments[0])
-        self.known.update(found)
+        """SOURCE came, asked for or ahead: {module: None or {"file", "package", "source"}}, or a package's data."""
         slot = self.pending.pop(ident, None)
-        if slot is not None:  # else it was sent ahead of being asked for
-            slot.finish()
+        body = segments[0]
+        if len(segments) == 1:
+            found = data.loads(zlib.decompress(body) if body[:1] == b"x" else body)
+            if isinstance(found, dict):
+                self._learn(found)
+        if slot is not None:
+            slot.finish(segments)
+
+    def _learn(self, found):
+        news = found.pop("", None)
+        if news:
+            for name in news["drop"]:
+                self._drop(name)
+            self.near_first.names.update(news["first"])
+            for name in [name for name, source in self.known.items() if source is None]:
+                if name.partition(".")[0] in self.near_first.names:
+                    del self.known[name]
+        self.known.update(found)
+
+    def _drop(self, name):
+        """Forget a module that was reloaded at the near end, or that imports one: it is imported anew when next needed."""
+        self.known.pop(name, None)
+        if getattr(sys.modules.get(name), "__loader__", None) is self:
+            del sys.modules[name]
+            parent, _, child = name.rpartition(".")
+            vars(sys.modules.get(parent, self)).pop(child, None)
 
     def create_module(self, spec):
         return None
 
     def exec_module(self, module):
-        found = self.known[module.__spec__.name]
+        name = module.__spec__.name
+        found = self.known[name]
+        if found.get("inside"):  # a script that was started by `python -m`: its relative imports start there
+            module.__package__ = found["inside"]
+            module.__spec__ = None
         if found["source"] is not None:
             exec(compile(found["source"], found["file"], "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # running source is what a loader is for
 
@@ -69,6 +102,16 @@ class NearModules:
 
     def is_package(self, name):
         return self.known[name]["package"]
+
+    def get_resource_reader(self, name):
+        from .resources import NearReader
+
+        return NearReader(self, name)
+
+    def get_data(self, path):
+        from .resources import data_at
+
+        return data_at(self, path)
 
     def load_main(self):
         """The caller's script, run here under another name; made once a session."""
@@ -100,7 +143,7 @@ class NearModules:
 
 
 class NearFirst:
-    """A finder before all others, for what must be the near end's own version: it packed with it."""
+    """A finder before all others, for what must be the near end's own version: its code, and what it packs with."""
 
     def __init__(self, modules):
         self.modules = modules
