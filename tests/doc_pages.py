@@ -42,13 +42,18 @@ def _check(value, shown):
     assert repr(value) == shown, f"the page shows {shown}"
 
 
-def run(page, chosen, **names):
-    """Run blocks of a page, with `names` given, so that errors point into the page."""
+def run(page, chosen, accounts=(), **names):
+    """Run blocks of a page, with `names` given, so that errors point into the page.
+
+    `accounts`: {an account as the page's examples call it: the one that plays it}, where a block needs something.
+    """
     namespace = {"__name__": "page", "_check": _check, **names}
     before = dict(os.environ)
     try:
         for block in chosen:
             code = _SHOWN.sub(lambda line: f"_check({line[1]}, {line[2]!r})", block.code)
+            for shown in accounts if block.needs else ():
+                code = code.replace(f'sudo("{shown}")', f'sudo("{accounts[shown]}")')
             exec(compile("\n" * block.line + code, str(page), "exec"), namespace)
     finally:
         os.environ.clear()

@@ -15,6 +15,7 @@ from outrider.far import data, packing
 from outrider.far.calls import DURATION
 from outrider.far.modules import MAIN
 from outrider.far.state import SELF, state_of
+from outrider.hops.nearness import nearest
 from outrider.sources import has_script
 
 Segments = list[Any]
@@ -247,6 +248,12 @@ def _labelled(traceback: str, place: str) -> str:
     return traceback.replace('  File "', f'  File "{place}:')
 
 
+def check_function(fn: object) -> None:
+    """TypeError for what cannot be called: told before anything is opened or sent for it."""
+    if not callable(fn):
+        raise TypeError(f"not a function: {fn!r}; give the function itself, then its arguments")
+
+
 def module_of(name: str) -> ModuleType:
     """Import a module by name for the command line; the current folder counts, as for `python -m`."""
     import importlib
@@ -266,12 +273,18 @@ def function_of(text: str) -> Callable[..., Any]:
         )
     try:
         value: Any = module_of(module)
-        for part in path.split("."):
-            value = getattr(value, part)
-    except (ImportError, AttributeError) as error:
+    except ImportError as error:
         raise Unserializable(
             f"no function {text!r}: {error}", hint="run from the folder where `python -m` finds the module"
         ) from error
+    for part in path.split("."):
+        names = dir(value)
+        try:
+            value = getattr(value, part)
+        except AttributeError as error:
+            near = nearest(part, [name for name in names if not name.startswith("_")])
+            hint = near or "look at its spelling in the module's file"
+            raise Unserializable(f"no function {text!r}: {error}", hint=hint) from error
     if not callable(value):
         raise Unserializable(f"{text!r} is no function but a {type(value).__name__}")
     return value  # type: ignore[no-any-return]

@@ -18,11 +18,15 @@ from outrider.hops.wording import common
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a chain: the command that is run at `place`, which passes `hop` (None: the command has arrived)."""
+    """One step of a chain: the command that is run at `place`, which passes `hop` (None: the command has arrived).
+
+    `shown` is the same for the eye, with long scripts of ours as a few words.
+    """
 
     place: str
     hop: Hop | None
     command: Command
+    shown: Command
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -31,6 +35,17 @@ class Step:
 
     def __str__(self) -> str:
         return f"{self.place}: {_one_line(self.command)}"
+
+    def brief(self) -> str:
+        """The step in one line, with long scripts of ours as a few words."""
+        words = [_cut(word) for word in self.shown.argv]
+        return f"{self.place}: {_one_line(self.shown.replace(words))}"
+
+
+def _cut(word: str) -> str:
+    """A word of several lines by its first one: nobody reads a program in the middle of a command."""
+    first, newline, _ = word.partition("\n")
+    return f"{first} …" if newline and len(word) > 100 else word
 
 
 def _one_line(command: Command) -> str:
@@ -119,11 +134,11 @@ class Chain:
         """The command to run at the near end so that `command` runs at the far end."""
         return self._commands(command)[0]
 
-    def _commands(self, command: Command) -> list[Command]:
+    def _commands(self, command: Command, *, shown: bool = False) -> list[Command]:
         """The command at every place: the near end first, the far end last."""
         commands = [command]
         for hop in reversed(self._started()):
-            commands.append(hop.wrap(commands[-1]))
+            commands.append(hop.shown(commands[-1]) if shown else hop.wrap(commands[-1]))
         return commands[::-1]
 
     def _started(self) -> list[Hop]:
@@ -144,11 +159,13 @@ class Chain:
 
     def explain(self, command: Command | None = None) -> Explanation:
         """The command at every place, the near end first, and the hop that it passes."""
-        commands = self._commands(command or Command(["true"]))
+        command = command or Command(["true"])
+        commands, shown = self._commands(command), self._commands(command, shown=True)
         hops: list[Hop | None] = [*self._hops, None]
         places = ["here", *(f"after {_short_name(hop)}" for hop in self._hops)]
         return Explanation(
-            Step(place, hop, found) for place, hop, found in zip(places, hops, commands, strict=True)
+            Step(place, hop, found, brief)
+            for place, hop, found, brief in zip(places, hops, commands, shown, strict=True)
         )
 
     def diagnose(self, stderr: str, returncode: int | None) -> tuple[int, Diagnosis] | None:

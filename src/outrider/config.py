@@ -43,6 +43,7 @@ from outrider.chain import Chain
 from outrider.errors import ConfigError
 from outrider.hops import registry
 from outrider.hops.base import Hop
+from outrider.hops.nearness import nearest
 
 PROJECT_FILE = "outrider.toml"
 _NUMBER = (int, float)
@@ -144,7 +145,7 @@ class Config:
 
     def _no_route(self, name: str) -> ConfigError:
         names = self.route_names()
-        hint = registry.nearest(name, names) or (f"the routes are {', '.join(names)}" if names else None)
+        hint = nearest(name, names) or (f"the routes are {', '.join(names)}" if names else None)
         return ConfigError(f"there is no configured route {name!r}", key=f"routes.{name}", hint=hint)
 
     def _resolve_within(self, outer: tuple[str, ...]) -> _text.Resolve:
@@ -162,7 +163,7 @@ class Config:
                     key=name,
                     hint=f"for all of its members: outrider group run --on {name} -- ...",
                 )
-            close = registry.nearest(name, self.route_names())
+            close = nearest(name, self.route_names())
             if close:
                 raise ConfigError(f"there is no hop and no configured route {name!r}", key=name, hint=close)
             return None
@@ -301,7 +302,7 @@ def _checked(data: Mapping[str, Any], file: str, line_of: Callable[[str], int]) 
             raise _at(
                 here,
                 f"unknown key {table!r}",
-                registry.nearest(table, list(_TABLES)) or f"the tables are {', '.join(_TABLES)}",
+                nearest(table, list(_TABLES)) or f"the tables are {', '.join(_TABLES)}",
             )
         if not isinstance(entries, Mapping):
             raise _at(here, f"{table} is a table", f"write [{table}] on a line of its own")
@@ -322,7 +323,7 @@ def _check_value(name: str, origin: Origin, known: Mapping[str, tuple[tuple[type
         raise _at(
             origin,
             f"unknown key {origin.key!r}",
-            registry.nearest(name, list(known)) or f"the keys are {', '.join(known)}",
+            nearest(name, list(known)) or f"the keys are {', '.join(known)}",
         )
     kinds, words = known[name]
     if not isinstance(origin.value, kinds) or (isinstance(origin.value, bool) and bool not in kinds):

@@ -48,6 +48,12 @@ def _tail(output: str, lines: int = 12) -> list[str]:
     return [f"  | {line}" for line in output.rstrip().splitlines()[-lines:]]
 
 
+def _without(message: str, output: str) -> str:
+    """Some output without the lines that the message repeats, or that repeat it."""
+    kept = (line for line in output.splitlines() if line.strip() not in message and message not in line)
+    return "\n".join(kept)
+
+
 class RouteError(OutriderError):
     """A hop could not be passed. Names the hop, the command that was run for it and what it said."""
 
@@ -71,7 +77,7 @@ class RouteError(OutriderError):
         self.returncode = returncode
 
     def details(self) -> list[str]:
-        return _tail(self.stderr)
+        return _tail(_without(self.message, self.stderr))
 
 
 class FarError(OutriderError):
@@ -130,7 +136,7 @@ class Lost(OutriderError):
         self.stderr = stderr
 
     def details(self) -> list[str]:
-        return _tail(self.stderr)
+        return _tail(_without(self.message, self.stderr))
 
 
 class TimedOut(OutriderError, TimeoutError):

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Generic, Protocol, Self, TypeVar, overload
 
+from outrider.calls import check_function
 from outrider.chain import Chain
 from outrider.command import Argument
 from outrider.config import Config
@@ -126,7 +127,7 @@ class Verbs(Generic[Given]):
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Given:
         """Call `fn(*args, **kwargs)` at every member. `value` is what it returns, `completed` tells the rest."""
-        _check_callable(fn)
+        check_function(fn)
 
         def work(far: Session, _: Member) -> Outcome:
             done = far.call_detailed(fn, *args, **kwargs)
@@ -189,7 +190,7 @@ class Members(Verbs[Results]):
         leaves its share to the others; if none can, its error is raised. An item under way at a member whose
         connection is lost is called elsewhere if `retry=` allows it, else it fails.
         """
-        _check_callable(fn)
+        check_function(fn)
         with closing(Items(self._members, fn, iterables, self._limits)) as items:
             yield from items.in_order()
 
@@ -224,7 +225,7 @@ class Arriving(Verbs[Iterator[Result]]):
 
     def map(self, fn: Callable[..., Any], /, *iterables: Iterable[Any]) -> Iterator[ItemResult]:
         """An ItemResult for each item as it arrives: its place among the items, its member, and its value or error."""
-        _check_callable(fn)
+        check_function(fn)
         with closing(Items(self._of._members, fn, iterables, self._of._limits)) as items:
             yield from items.arriving()
 
@@ -279,7 +280,7 @@ class Group(Members):
 
     def without(self, *names: str) -> Self:
         """The group without the members that `names` tell; ranges may be used. ConfigError for one that is none."""
-        from outrider.hops.registry import nearest
+        from outrider.hops.nearness import nearest
 
         leaving = [name for text in names for name in expand(text)]
         for name in leaving:
@@ -416,8 +417,3 @@ def _status_error(done: CompletedCommand, member: Member) -> OutriderError | Non
         hop=member.route.label(),
         hint="its result's `completed` has the status and all output",
     )
-
-
-def _check_callable(fn: object) -> None:
-    if not callable(fn):
-        raise TypeError(f"not a function: {fn!r}; give the function itself, then its arguments")

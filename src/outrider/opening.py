@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import select
 import signal
 import subprocess
@@ -198,12 +199,26 @@ class Opening:
         self._wait_readable(reader)
         hello = self._hello_answer(reader, noise)
         if hello["problem"]:
-            raise RouteError(
-                f"the far end cannot settle: {hello['problem']}",
-                hop=self.place,
-                hint="check cwd=, the disk's free space, and the permissions of the temporary folder there",
-            )
+            raise self._unsettled(hello["problem"])
         return OpenStream(self.process, reader, write_fd, self.stderr, hello, noise)
+
+    def _unsettled(self, problem: str) -> RouteError:
+        """The far end is there, and cannot go where it was told to: mostly a folder, set by a hop or an option."""
+        folder = self.options.cwd if self.options.cwd is not None else self.settings.get("cwd")
+        if folder is None or not re.search(r"\[Errno \d+\]", problem) or "outrider-" in problem:
+            return RouteError(
+                f"the far end cannot settle: {problem}",
+                hop=self.place,
+                hint="check the disk's free space, and the permissions of the temporary folder there",
+            )
+        hops = [repr(hop) for hop in self.whole.hops if hop.settings().get("cwd") is not None]
+        by_option = self.options.cwd is not None or not hops
+        what = "is not there" if "[Errno 2]" in problem else f"cannot be entered: {problem}"
+        return RouteError(
+            f"the folder {folder!r} {what}",
+            hop=f"cwd={folder!r} at {self.place}" if by_option else hops[-1],
+            hint="make it there, or name one that exists there",
+        )
 
     def _hello(self) -> list[list[bytes]]:
         environment = {**self.settings.get("env", {}), **self.options.env}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from outrider.errors import ConfigError
-from outrider.hops.registry import nearest
+from outrider.hops.nearness import nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from outrider.calls import check_function
 from outrider.chain import Chain
 from outrider.command import Argument
 from outrider.errors import ConfigError
@@ -77,11 +78,13 @@ class Route(Chain):
 
     def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call `fn(*args, **kwargs)` there; see `Session.call`."""
+        check_function(fn)
         with self.open() as far:
             return far.call(fn, *args, **kwargs)
 
     def call_detailed(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CompletedCall:
         """Call, with what it printed, how long it took, and where it ran."""
+        check_function(fn)
         with self.open() as far:
             return far.call_detailed(fn, *args, **kwargs)
 
@@ -92,6 +95,7 @@ class Route(Chain):
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
         """Values of `fn` over the items, in order, over one session; see `Session.map`."""
+        check_function(fn)
         with self.open() as far:
             yield from far.map(fn, *iterables, at_once=at_once)
 

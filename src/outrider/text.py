@@ -20,7 +20,8 @@ from typing import Any
 from outrider.errors import ConfigError
 from outrider.hops import registry
 from outrider.hops.base import Hop
-from outrider.hops.options import Option, given, options_of, typed
+from outrider.hops.nearness import nearest
+from outrider.hops.options import Option, given, no_such, options_of, typed
 
 Resolve = Callable[[str], "Iterable[Hop] | None"]
 """From the name of a configured route to its hops; None if there is no such route."""
@@ -103,14 +104,14 @@ class _Reader:
             kind = registry.find(name)
         except ConfigError as error:
             raise self.error(error.message, start, error.hint) from error.__cause__
-        options = self.options(kind) if opened else {}
+        options = self.options(kind, self.at - 1) if opened else {}
         return (self.make(kind, short, options, start),)
 
     def named_route(self, name: str, start: int) -> Iterable[Hop]:
         hops = self.resolve(name) if self.resolve is not None else None
         if hops is None:
             hint = (
-                registry.nearest(name, registry.names())
+                nearest(name, registry.names())
                 or "`outrider config show` lists the routes, `ssh:HOST` goes to a host"
             )
             raise self.error(f"there is no hop and no configured route {name!r}", start, hint)
@@ -124,13 +125,16 @@ class _Reader:
             raise self.error("expected something after the colon")
         return found
 
-    def options(self, kind: type[Hop]) -> dict[str, object]:
+    def options(self, kind: type[Hop], bracket: int) -> dict[str, object]:
+        """The options of a hop, from behind the `(` at `bracket` to behind its end."""
         known = options_of(kind)
         found: dict[str, object] = {}
         gathered: dict[str, object] = {}
         while not self.take(")"):
             self.blanks()
             start = self.at
+            if start == len(self.text):
+                raise self.no_end("(", bracket)
             key, value = self.pair("option")
             if key in known and key not in found:
                 found[key] = _plain(value, known[key])
@@ -139,10 +143,11 @@ class _Reader:
             elif key in known or key in gathered:
                 raise self.error(f"{key} is given twice", start)
             else:
-                raise self.error(unknown_option(kind, key), start, registry.nearest(key, list(known)))
+                wrong = no_such(kind, key)
+                raise self.error(wrong.message, start, wrong.hint)
             if not self.take(","):
                 if not self.take(")"):
-                    raise self.error("expected , or ) here")
+                    raise self.no_end("(", bracket) if self.ended() else self.error("expected , or ) here")
                 break
         if gathered:
             base = found.get(kind.gathers)
@@ -157,7 +162,7 @@ class _Reader:
                 f"expected the name of an {what} here" if what == "option" else f"expected a {what} here"
             )
         if not self.take("="):
-            raise self.error("expected = here")
+            raise self.error("expected = here", hint="in brackets stand options, such as name=value")
         return key, self.value()
 
     def value(self) -> object:
@@ -167,9 +172,9 @@ class _Reader:
         if character in ("'", '"'):
             return self.quoted()
         if self.take("["):
-            return self.several("]", self.value)
+            return self.several("[", "]", start, self.value)
         if self.take("{"):
-            items = self.several("}", lambda: self.pair("name"))
+            items = self.several("{", "}", start, lambda: self.pair("name"))
             pairs = dict(items)
             if len(pairs) < len(items):
                 raise self.error("a name is given twice in this mapping", start)
@@ -179,15 +184,30 @@ class _Reader:
             raise self.error("expected a value here")
         return _Word(word)
 
-    def several(self, end: str, one: Callable[[], Any]) -> list[Any]:
+    def several(self, opening: str, end: str, bracket: int, one: Callable[[], Any]) -> list[Any]:
+        """What stands between two brackets, of which the first is at `bracket`."""
         items: list[Any] = []
         while not self.take(end):
+            if self.ended():
+                raise self.no_end(opening, bracket)
             items.append(one())
             if not self.take(","):
                 if not self.take(end):
-                    raise self.error(f"expected , or {end} here")
+                    raise (
+                        self.no_end(opening, bracket)
+                        if self.ended()
+                        else self.error(f"expected , or {end} here")
+                    )
                 break
         return items
+
+    def ended(self) -> bool:
+        self.blanks()
+        return self.at == len(self.text)
+
+    def no_end(self, opening: str, at: int) -> ConfigError:
+        closing = {"(": ")", "[": "]", "{": "}"}[opening]
+        return self.error(f"this {opening} has no end", at, f"close it with {closing}")
 
     def quoted(self) -> str:
         start, quote = self.at, self.text[self.at]
@@ -215,16 +235,17 @@ class _Reader:
                 raise self.error(
                     f"{kind.positional[0]} is given twice, after the colon and in brackets", start
                 )
+            first = options_of(kind)[kind.positional[0]]
+            if not first.kinds & {"str", "list", "any"} and "pairs" in first.kinds:
+                given = short if "=" in short else f"{short}=VALUE"
+                raise self.error(
+                    f"{kind.name} takes names and values, in brackets", start, f"write {kind.name}({given})"
+                )
             options = {kind.positional[0]: short, **options}
         try:
             return make(kind, options)
         except ConfigError as error:
             raise self.error(str(error.message), start, error.hint) from None
-
-
-def unknown_option(kind: type[Hop], name: str) -> str:
-    """What to say of an option that a hop does not have."""
-    return f"{kind.name} has no option {name!r} (it has: {', '.join(options_of(kind)) or 'none'})"
 
 
 def _plain(value: object, option: Option) -> object:
@@ -243,14 +264,18 @@ def make(kind: type[Hop], options: Mapping[str, object]) -> Hop:
     known = options_of(kind)
     for name in options:
         if name not in known:
-            raise ConfigError(unknown_option(kind, name), key=name, hint=registry.nearest(name, list(known)))
+            raise no_such(kind, name)
     try:
         return kind(**options)
     except TypeError as error:
         missing = re.findall(r"'(\w+)'", str(error)) if "missing" in str(error) else []
         if not missing:
             raise
-        raise ConfigError(f"{kind.name} needs {' and '.join(missing)}", key=missing[0]) from None
+        by_colon = missing[0] in kind.positional[:1]
+        hint = f"{kind.name}:{missing[0].upper()}" if by_colon else f"{kind.name}({missing[0]}=...)"
+        raise ConfigError(
+            f"{kind.name} needs {' and '.join(missing)}", key=missing[0], hint=f"write {hint}"
+        ) from None
 
 
 def render(hops: Iterable[Hop]) -> str:

@@ -447,7 +447,7 @@ def test_settings_at_the_tail_travel_on_the_wire(tmp_path):
 
 
 def test_a_missing_folder_is_said_when_opening():
-    with pytest.raises(RouteError, match="No such file"):
+    with pytest.raises(RouteError, match="is not there"):
         (HERE | cwd("/no/such/folder")).open()
 
 

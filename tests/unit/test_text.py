@@ -92,7 +92,7 @@ def test_reads(text: str, expected: tuple[made.local, ...] | None) -> None:
         ("ssh:login(port=x)", 0, "wants a whole number, not 'x'"),
         ("ssh:login(port=1, port=2)", 18, "given twice"),
         ("ssh:login(host=x)", 0, "given twice"),
-        ("ssh:login(port=1", 16, "expected , or )"),
+        ("ssh:login(port=1", 9, "this ( has no end"),
         ("ssh:login(port)", 14, "expected ="),
         ("ssh:login |", 11, "expected the name"),
         ("ssh:login sudo", 10, "expected |"),

@@ -1,7 +1,7 @@
 """The documentation's examples that need real servers, run as they stand on the page.
 
 What a reader has, the page has: an ssh_config that knows `alpha` and `beta`, `apptainer` and `outrider` on the PATH, and
-the names `judge` (an account that may use Docker), `image` (an Apptainer image), `sudo_password` and `judging`.
+the account `judge`, also as a name (it may use Docker), `image` (an Apptainer image), `sudo_password` and `judging`.
 """
 
 import os
@@ -68,5 +68,5 @@ def test_examples(page, request, program, monkeypatch):
         names["image"] = str(world["apptainer"].image)
     if "system_outrider" in world:
         program("outrider", world["system_outrider"])
-    doc_pages.run(page, blocks, **names)
+    doc_pages.run(page, blocks, {"judge": names["judge"]}, **names)
     census.assert_nothing_left()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,16 +45,31 @@ def verb(
     where JSON cannot hold it. What the function prints goes to stderr, labelled with the host. The module is
     looked for here, the current folder included, and travels along.
     """
+    results = sys.stdout
     called, values, keywords = common.call_of(function, args, kw, text)
     settings = {"timeout": timeout, "cwd": cwd, "env": common.pairs(env, "--env") or None}
     with common.open_for_calls(common.route_of(route, **settings)) as far:
         try:
             done = far.call_detailed(called, *values, **keywords)
         except Exception as error:
-            if common.raised_there(error):
-                common.call_failed(error)
-            raise
+            if not common.raised_there(error):
+                raise
+            if json_:
+                common.print_json(_report_failure(error), results)
+                results.flush()
+            common.call_failed(error)
     common.print_json(_report(done) if json_ else done.value)
+
+
+def _report_failure(error: BaseException) -> dict[str, Any]:
+    """What the function raised, as plain data: its type's name, what it says, and the far traceback."""
+    from outrider.errors import FarError
+
+    notes = "\n".join(getattr(error, "__notes__", []))
+    kind = error.kind if isinstance(error, FarError) else type(error).__name__
+    message = error.message if isinstance(error, FarError) else str(error)
+    traceback = error.traceback if isinstance(error, FarError) else notes
+    return {"error": {"type": kind, "message": message, "traceback": traceback}}
 
 
 def _report(done: CompletedCall) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -78,6 +79,14 @@ ROUTE = RouteType()
 MEMBERS = MembersType()
 
 
+# What may begin with - and yet be no option of ours, by the parameter that takes it.
+_BEHIND = {
+    "argv": "If it belongs to the command, put -- before the command.",
+    "args": "If it is an argument of the function, put -- before its arguments.",
+    "items": "If it is an item, put -- before the items.",
+}
+
+
 class Verb(click.Command):
     """A verb whose errors become exit codes and plain words, and whose Ctrl-C cancels."""
 
@@ -85,9 +94,11 @@ class Verb(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if not any(item.name == "argv" for item in self.params):
+            hint = next(
+                (hint for name, hint in _BEHIND.items() if any(p.name == name for p in self.params)), ""
+            )
+            if not hint:
                 raise
-            hint = "If it belongs to the command, put -- before the command."
             raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -146,10 +157,29 @@ def errors_told() -> Iterator[None]:
     except KeyboardInterrupt as error:
         fail(error, "\n".join(getattr(error, "__notes__", [])), INTERRUPTED)
     except OutriderError as error:
-        fail(error, str(error), error.exit_code)
+        fail(error, in_words_of_ours(str(error)), error.exit_code)
     except BaseException as error:
         told = f"{type(error).__name__}: {error}"
         fail(error, f"{told}\nhint: this is a fault of Outrider's own; OUTRIDER_DEBUG=1 shows where", OURS)
+
+
+# Hints are worded for Python; here somebody types words.
+_WORDED = (
+    (r"\btotal_timeout=SECONDS", "--total-timeout SECONDS"),
+    (r"\bopen_timeout=SECONDS", "open_timeout = SECONDS under [defaults] in the configuration"),
+    (r"\btimeout=SECONDS", "--timeout SECONDS"),
+    (r"\bat_once=", "--at-once"),
+    (r"\bstop_after=", "--stop-after"),
+    (r"route\.options\(python=('[^']*')\)", r"python = \1 under [defaults] in the configuration"),
+)
+
+
+def in_words_of_ours(message: str) -> str:
+    """An error's text with the hint's Python replaced by what the command line has for it."""
+    before, sign, hint = message.rpartition("\nhint: ")
+    for pattern, words in _WORDED if sign else ():
+        hint = re.sub(pattern, words, hint)
+    return before + sign + hint
 
 
 def fail(error: BaseException, message: str, code: int) -> NoReturn:
@@ -207,9 +237,9 @@ def say(message: str) -> None:
     click.echo(message, err=True, color=None if colours(sys.stderr) else False)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, file: Any = None) -> None:
     """One line of JSON; what JSON cannot hold is shown as Python writes it."""
-    click.echo(as_json(value))
+    click.echo(as_json(value), file=file)
 
 
 def as_json(value: Any) -> str:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @common.verb()
 @click.option("--json", "json_", is_flag=True, help="As a JSON list of steps.")
+@click.option("--full", is_flag=True, help="Show Outrider's own scripts whole, to copy and try by hand.")
 @click.argument("route", type=common.ROUTE)
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
-def verb(route: str, argv: tuple[str, ...], json_: bool) -> None:
+def verb(route: str, argv: tuple[str, ...], json_: bool, full: bool) -> None:
     """Show the command that is started at every step of ROUTE so that ARGV (default: true) runs at its end.
 
-    Nothing is run. The last line is what arrives.
+    Nothing is run. The last line is what arrives. Where "…" stands, --full and --json show all of it.
     """
     from outrider.command import Command
 
@@ -30,7 +31,7 @@ def verb(route: str, argv: tuple[str, ...], json_: bool) -> None:
         common.print_json([_report(step) for step in steps])
         return
     for step in steps:
-        place, _, line = str(step).partition(": ")
+        place, _, line = (str(step) if full else step.brief()).partition(": ")
         click.echo(f"{common.styled(place, bold=True)}: {line}")
 
 

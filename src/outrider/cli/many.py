@@ -84,7 +84,7 @@ def brief(result: Result) -> str:
         return common.told_of_call(result.error)
     if result.state == "not started":
         return f"not started: {getattr(result.error, 'message', result.error)}"
-    return str(result.error)
+    return common.in_words_of_ours(str(result.error))
 
 
 class AsJson(Shown):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from outrider.command import Argument, Command
 from outrider.hops import options as _options
@@ -62,6 +62,14 @@ class Hop:
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = Hop.__repr__  # type: ignore[method-assign]
 
+    def __new__(cls, *_: object, **given: object) -> Self:
+        """Refuses an option that there is not, with the nearest one; before Python's own, poorer message."""
+        known = _options.options_of(cls) if given and not cls.gathers else given
+        for name in given:
+            if name not in known:
+                raise _options.no_such(cls, name)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         """Checks every option against its annotation and freezes lists and mappings into tuples."""
         _options.freeze(self)
@@ -72,6 +80,10 @@ class Hop:
     def wrap(self, command: Command) -> Command:
         """The command to run here so that `command` runs there."""
         raise NotImplementedError
+
+    def shown(self, command: Command) -> Command:
+        """As `wrap`, for the eye: a long script of ours stands as a few words that say what it does."""
+        return self.wrap(command)
 
     def here(self) -> Hop:
         """This hop as it is when its program starts on the near end's own machine (ssh shares connections there)."""

@@ -18,8 +18,8 @@ _HOME = 'cd -- "$HOME/$1" && shift && exec "$@"'
 class Cwd(Hop):
     """Runs what follows in the folder `path`, which must exist there.
 
-    A relative path starts from where the hop before it arrives: after ssh, the home folder. A leading `~/` is the
-    home folder of who runs there; nothing else in it is expanded.
+    A relative path starts from where the hop before it arrives: after ssh, the home folder. `~`, alone or
+    before a slash, is the home folder of who runs there; nothing else in it is expanded.
     """
 
     path: str

@@ -43,6 +43,10 @@ class Login(Hop):
             ("sh", "-c", _OUTER, "sh", self.shell, "-l", "-c", script, self.shell, *command.as_argv())
         )
 
+    def shown(self, command: Command) -> Command:
+        script = "; ".join([*self.setup, 'exec "$@" …'])
+        return Command((self.shell, "-l", "-c", script, self.shell, *command.as_argv()))
+
     def diagnose(self, stderr: str, returncode: int | None) -> Diagnosis | None:
         line = line_with(stderr, _MARK)
         if line:

@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import ConfigError
+from outrider.hops.nearness import nearest
 
 if TYPE_CHECKING:
     from outrider.hops.base import Hop
@@ -82,6 +83,16 @@ def _options(kind: type) -> Mapping[str, Option]:
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         found[field.name] = Option(field.name, default, frozenset(_kinds(hints.get(field.name))))
     return types.MappingProxyType(found)
+
+
+def no_such(kind: type[Hop], name: str) -> ConfigError:
+    """What to say of an option that a hop does not have."""
+    known = list(options_of(kind))
+    return ConfigError(
+        f"{kind.name} has no option {name!r} (it has: {', '.join(known) or 'none'})",
+        key=name,
+        hint=nearest(name, known),
+    )
 
 
 def freeze(hop: Hop) -> None:

@@ -14,6 +14,7 @@ from outrider.hops.env import Env
 from outrider.hops.flux import Flux
 from outrider.hops.local import Local
 from outrider.hops.login import Login
+from outrider.hops.nearness import nearest
 from outrider.hops.podman import Podman
 from outrider.hops.relay import Relay
 from outrider.hops.slurm import Slurm
@@ -66,14 +67,6 @@ def known(name: str) -> bool:
 def names() -> list[str]:
     """Every hop's name and alias, built in or installed, sorted."""
     return sorted({*_BY_NAME, *_installed()})
-
-
-def nearest(word: str, words: list[str]) -> str:
-    """A hint that names the nearest of `words`, or nothing where none is near."""
-    import difflib  # only errors need it
-
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else ""
 
 
 @lru_cache(maxsize=1)

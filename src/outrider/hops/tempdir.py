@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,14 +64,24 @@ class Tempdir(Hop):
         # All inside: the inner folder is relative to the new one, and an inner TMPDIR must not move the new one.
         return Command(("sh", "-c", _WRAPPER, "sh", *options, *command.as_argv()))
 
+    def shown(self, command: Command) -> Command:
+        return Command(("sh", "-c", 'cd "$(mktemp -d …)" … removed afterwards …', "sh", *command.as_argv()))
+
     def settings(self) -> dict[str, object]:
         # The far end makes one only in the usual place; anything else is wrapped.
         return {"tempdir": True} if self == Tempdir() else {}
 
     def diagnose(self, stderr: str, returncode: int | None) -> Diagnosis | None:
         line = line_with(stderr, r"\bmktemp: ")
-        if line is None:
-            return None
-        return Diagnosis(
-            f"no temporary folder could be made: {line}", "name a folder that you may write to with parent="
-        )
+        if line is not None:
+            return Diagnosis(
+                f"no temporary folder could be made: {line}",
+                "name a folder that you may write to with parent=",
+            )
+        entered = [line for line in stderr.splitlines() if self.parent and re.search(r"\bcd: ", line)]
+        if any(self.parent in line for line in entered if self.parent):
+            return Diagnosis(
+                f"the folder {self.parent!r}, in which the temporary one would be made, cannot be entered",
+                "tempdir:FOLDER says where it is made: name a folder that exists there, or write tempdir alone",
+            )
+        return None
