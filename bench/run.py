@@ -26,7 +26,10 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     arguments = parse()
-    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    # An installed program comes compiled, as the peers' are: ours shall not compile its sources in each run. Nothing is
+    # written into the checkout.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(install.cache() / "compiled")
     for number in (
         signal.SIGTERM,
         signal.SIGINT,

@@ -490,11 +490,25 @@ def end_process(process: subprocess.Popen[bytes], grace: float) -> None:
         if number is not None:
             with suppress(OSError):
                 os.killpg(process.pid, number)
-        try:
-            process.wait(grace)
+        if ended_within(process, grace):
             return
-        except subprocess.TimeoutExpired:
-            continue
+
+
+def ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it ends within so many seconds; told at once, while Popen.wait looks only ever so often."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (OSError, AttributeError):  # an older kernel, or it has been waited for already
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(seconds * 1000)
+    finally:
+        os.close(fd)
+    return process.poll() is not None
 
 
 def close_pipes(process: subprocess.Popen[bytes]) -> None:
