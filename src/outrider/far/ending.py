@@ -44,3 +44,4 @@ def clean_up(far):
     if far.temporary:
         os.chdir("/")
         processes.remove_tree(far.temporary)
+    far.guardian.rest()

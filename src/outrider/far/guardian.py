@@ -24,8 +24,8 @@ def close_all_but(keep):
 class Guardian:
     """A small forked process that cleans up when the far end itself is killed.
 
-    It holds nothing but the reading end of a pipe: lines `+group N`, `-group N`, `+folder PATH`, `-folder PATH`. The
-    pipe's end means that the far end is gone, however it went.
+    It holds nothing but the reading end of a pipe: lines `+group N`, `-group N`, `+folder PATH`, `-folder PATH`, `done`.
+    The pipe's end means that the far end is gone, however it went; without a `done` before, it has cleaned up nothing.
     """
 
     def __init__(self, mark):
@@ -64,6 +64,8 @@ class Guardian:
                 break
             *lines, pending = (pending + piece).split(b"\0")
             for line in lines:
+                if line == b"done":
+                    return
                 what, _, value = line.partition(b" ")
                 known = groups if what.endswith(b"group") else folders
                 item = int(value) if known is groups else value
@@ -78,6 +80,13 @@ class Guardian:
         try:
             os.write(self._pipe, b"%s %s\0" % (what, value))
         except OSError:  # the guardian was killed: the far end still cleans up after itself
+            pass
+
+    def rest(self):
+        """All is cleaned up: nothing is left for it to do."""
+        try:
+            os.write(self._pipe, b"done\0")
+        except OSError:  # it was killed
             pass
 
     def watch_group(self, group):

@@ -32,14 +32,34 @@ def _read(path):
         return b""
 
 
+def _stat(pid):
+    """(state, parent pid, start in clock ticks since the machine's own) of a process; None if it is gone."""
+    after = _read("/proc/%s/stat" % pid).rpartition(b")")[2].split()
+    return (after[0], int(after[1]), int(after[19])) if len(after) > 19 else None
+
+
 def _parents():
-    """{pid: parent pid} of all processes that are not zombies."""
+    """{pid: parent pid} of the processes that can have been started from here: not zombies, ours, younger than this one.
+
+    Each look at another process costs, and there may be thousands of them.
+    """
+    here, user = os.getpid(), os.getuid()
+    mine = _stat("self")
     parents = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            after = _read("/proc/%s/stat" % name).rpartition(b")")[2].split()
-            if len(after) > 1 and after[0] != b"Z":
-                parents[int(name)] = int(after[1])
+        if not name.isdigit():
+            continue
+        try:
+            if user and os.stat("/proc/" + name).st_uid not in (
+                user,
+                0,
+            ):  # 0: ours too, where it hides its memory
+                continue  # another user's, not to be signalled anyway
+        except OSError:
+            continue
+        found = _stat(name)
+        if found and mine and found[0] != b"Z" and found[2] >= mine[2] and int(name) != here:
+            parents[int(name)] = found[1]
     return parents
 
 
