@@ -37,6 +37,7 @@ from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
 from outrider.route import Route
 from outrider.session import Session
+from outrider.values import register_data
 
 if TYPE_CHECKING:
     from outrider.group import Group
@@ -72,6 +73,7 @@ __all__ = [
     "local",
     "login",
     "podman",
+    "register_data",
     "relay",
     "singularity",
     "slurm",

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from outrider import values
 from outrider.errors import FarError, Unserializable, VersionMismatch
 from outrider.far import data, packing
 from outrider.far.calls import DURATION
@@ -19,6 +20,8 @@ from outrider.hops.nearness import nearest
 from outrider.sources import has_script
 
 Segments = list[Any]
+MAX_ANSWER_ABOUT = 1 << 26
+"""Bytes that the fields of an answer may take, apart from its value: a traceback is the longest of them."""
 
 
 def pack(
@@ -110,14 +113,15 @@ def know_far_main() -> None:
         sys.modules.setdefault(MAIN, sys.modules["__main__"])
 
 
-def unpack(segments: Sequence[Any], trust: str, subject: Any = None) -> Any:
+def unpack(segments: Sequence[Any], trust: str, subject: Any = None, room: int = 1 << 62) -> Any:
     """The value of an answer. With trust="data" nothing but plain data is built."""
     if trust == "data":
         try:
-            return data.loads(segments[0])
+            return values.loads(segments[0], segments[1:], room)
         except data.DataError as error:
             raise FarError(
-                f"the answer is {error}", hint="the far end does not keep to the protocol: do not trust it"
+                f"the answer is {error}",
+                hint="register what may come, raise max_answer, or, if it is none of these, do not trust that far end",
             ) from None
     know_far_main()
     if subject is None:
@@ -127,7 +131,9 @@ def unpack(segments: Sequence[Any], trust: str, subject: Any = None) -> Any:
     return unpickler.load()
 
 
-def returned(segments: Segments, trust: str, place: str, subject: Any = None) -> tuple[float, Any]:
+def returned(
+    segments: Segments, trust: str, place: str, subject: Any = None, room: int = 1 << 62
+) -> tuple[float, Any]:
     """(seconds that it took, value) of a RESULT answer. A small value stands behind the seconds in their segment."""
     size = DURATION.size
     head = segments[0]
@@ -136,7 +142,7 @@ def returned(segments: Segments, trust: str, place: str, subject: Any = None) ->
         raise FarError(
             "its answer is none", hop=place, hint="the far end does not keep to the protocol: do not trust it"
         )
-    return DURATION.unpack_from(head)[0], unpack(rest, trust, subject)
+    return DURATION.unpack_from(head)[0], unpack(rest, trust, subject, room)
 
 
 class _AnswerUnpickler(pickle.Unpickler):
@@ -192,7 +198,7 @@ def restore(subject: Any, state: tuple[Any, Any, Any], sent: set[str]) -> None:
 def answer(segments: Sequence[Any], fields: dict[str, type]) -> dict[str, Any]:
     """A plain answer that has the fields of the given types; FarError if the far end does not keep to the protocol."""
     try:
-        found = data.loads(segments[0])
+        found = values.loads(segments[0], room=MAX_ANSWER_ABOUT)
     except (data.DataError, IndexError) as error:
         found = error
     if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in fields.items()):

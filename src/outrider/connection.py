@@ -13,7 +13,7 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-from outrider import opening
+from outrider import opening, values
 from outrider.chain import Chain
 from outrider.errors import Lost, OutriderError, TimedOut
 from outrider.far import data, loader, wire
@@ -277,7 +277,7 @@ class Connection:
                 request.credit.grant(int(segments[0]))
                 request.tell()
         elif kind == wire.IMPORT:
-            asked = data.loads(segments[0])
+            asked = values.loads(segments[0], room=1 << 22)
             self._link.post(wire.SOURCE, ident, self.modules.reply(asked))
 
     def _output(self, request: Request | None, ident: int, flags: int, piece: bytes) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from outrider import values
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
@@ -237,7 +238,7 @@ class Opening:
             got = reader.next()
             if got is None:
                 raise self._failure(noise)
-            hello = data.loads(wire.split_segments(got[3], 1 << 20)[0])
+            hello = values.loads(wire.split_segments(got[3], 1 << 20)[0], room=1 << 22)
             if got[0] != wire.HELLO or not _is_greeting(hello):
                 raise wire.ProtocolError("no greeting")
         except (wire.ProtocolError, data.DataError) as error:

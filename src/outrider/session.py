@@ -234,7 +234,9 @@ class Session:
         if kind == wire.RAISED:
             stderr = request.printed("stderr")
             raise calls.exception(segments, self._options.trust, self.place, stderr, self._hint)
-        duration, value = calls.returned(segments, self._options.trust, self.place, subject)
+        duration, value = calls.returned(
+            segments, self._options.trust, self.place, subject, self._options.answer_limit
+        )
         if request.fault is not None:
             raise request.fault
         return value, duration

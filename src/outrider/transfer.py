@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from outrider import values
 from outrider.calls import answer
 from outrider.errors import RouteError
 from outrider.far import data, files, wire
@@ -157,7 +158,7 @@ class _Transfer:
             if not self.request.reserve(len(piece)):
                 raise files.TransferError("its list of files is larger than max_answer")
             body += piece
-        return data.loads(body)
+        return values.loads(body, room=2 * self.session.connection.options.answer_limit)
 
     def received(self) -> Iterator[bytes]:
         """Pieces up to the one that ends the value or the stream."""

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("hops",),
     ("text", "ranges"),
     ("chain",),
-    ("config", "testing", "options", "results", "places", "sample"),
+    ("config", "testing", "options", "values", "results", "places", "sample"),
     ("sources",),
     ("modules",),
     ("calls", "missing", "request", "hub", "stream", "opening", "futures"),

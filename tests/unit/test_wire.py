@@ -1,98 +1,17 @@
-"""Frames and the data codec: what goes in comes out, and what is hostile is refused."""
+"""Frames: what goes in comes out, and what is hostile is refused."""
 
 from __future__ import annotations
 
 import ast
-import datetime
-import decimal
 import os
-import pathlib
 import threading
-import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.far import data, loader, wire
+from outrider.far import loader, wire
 from outrider.far.link import Link
-
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: (
-        st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner)
-    ),
-    max_leaves=20,
-)
-
-
-@given(PLAIN)
-def test_plain_values_come_back_equal_and_of_the_same_type(value):
-    back = data.loads(data.dumps(value))
-    assert back == value
-    assert type(back) is type(value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {1, 2},
-        frozenset({"a"}),
-        datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.UTC),
-        datetime.date(2026, 1, 2),
-        datetime.time(3, 4),
-        datetime.timedelta(-3, 4, 5),
-        decimal.Decimal("1.10"),
-        uuid.UUID(int=7),
-        pathlib.Path("/a/b"),
-        "\udcff not utf-8",
-    ],
-)
-def test_named_types_come_back(value):
-    assert data.loads(data.dumps(value)) == value
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_a_value_or_a_data_error(payload):
-    try:
-        data.loads(payload)
-    except data.DataError:
-        pass
-
-
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        b"l\xff\xff\xff\xff",
-        b"l\x01\x00\x00\x00" * 5000 + b"N",
-        b"i\xff\xff\xff\xff",
-        b"s\xff\xff\xff\x7fabc",
-        b"d\x01\x00\x00\x00l\x00\x00\x00\x00N",
-        data.dumps(1) + b"N",
-        b"xs\x02\x00\x00\x00oss\x01\x00\x00\x00a",
-        b"",
-    ],
-)
-def test_lies_are_refused(hostile):
-    with pytest.raises(data.DataError):
-        data.loads(hostile)
-
-
-def test_what_is_not_plain_is_refused_by_name():
-    with pytest.raises(data.DataError, match="object is not plain data"):
-        data.dumps([object()])
-
-
-def deep(levels):
-    value = None
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-def test_depth_is_bounded():
-    with pytest.raises(data.DataError, match="deeper"):
-        data.dumps(deep(data.MAX_DEPTH + 2))
 
 
 def through_a_pipe(blobs):

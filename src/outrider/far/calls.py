@@ -46,7 +46,8 @@ def unpack(segments, modules):
 def pack_value(value, as_data, near_python):
     """Segments of an answer; by cloudpickle what pickle cannot name, if the near end's Python can run such code."""
     if as_data:
-        return [data.dumps(value)]
+        buffers = []
+        return [data.dumps(value, buffers), *buffers]
     if type(value) in packing.SMALL:
         return [pickle.dumps(value, 5)]
     try:
