@@ -1,6 +1,7 @@
 # make demo    run a function through a real stack of hops, printed hop by hop
 # make test    everything: sets up the test world (Debian packages, images), then the whole pytest
 # make check   the quick round: lint, format, types, unit tests; needs no test world
+# make fuzz    each fuzz target for a minute; ARGS='value --seconds 600' for one of them, for longer
 # make world   only the set-up of the test world
 # make soak    a million calls and ten thousand openings, and nothing may grow
 # make bench   measures us against peers and the floor, into bench/results.*; bench-quick: under two minutes, only shown
@@ -14,7 +15,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 CACHE  := $(or $(OUTRIDER_TEST_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/outrider-tests)
 ARGS   ?=
 
-.PHONY: bench bench-quick soak demo test check world clean
+.PHONY: bench bench-quick soak demo test check fuzz world clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -31,6 +32,10 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+fuzz: $(VENV)/dev
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet atheris || true
+	@$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 # Servers as for the tests, so as root, too. The peers' packages are kept in OUTRIDER_BENCH_CACHE.
 BENCH := env OUTRIDER_TEST_CACHE='$(CACHE)' OUTRIDER_BENCH_CACHE='$(OUTRIDER_BENCH_CACHE)' PYTHONDONTWRITEBYTECODE=1 \

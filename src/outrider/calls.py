@@ -16,6 +16,7 @@ from outrider.far import data, packing
 from outrider.far.calls import DURATION
 from outrider.far.modules import MAIN
 from outrider.far.state import SELF, state_of
+from outrider.harmless import printable, printable_lines
 from outrider.hops.nearness import nearest
 from outrider.sources import has_script
 
@@ -239,13 +240,14 @@ def exception(
             hop=place,
             hint=why or hint(about),
         )
-    error.add_note(f"raised at the far end of {place}:\n{traceback.rstrip()}")
+    error.add_note(f"raised at the far end of {place}:\n{printable_lines(traceback.rstrip())}")
     advice = hint(about)
     if advice is not None:
-        error.add_note(f"hint: {advice}")
+        error.add_note(f"hint: {printable_lines(advice)}")
     if tail.strip():
         error.add_note(
-            "the end of its stderr:\n" + "\n".join(f"  | {line}" for line in tail.rstrip().splitlines()[-8:])
+            "the end of its stderr:\n"
+            + "\n".join(f"  | {printable(line)}" for line in tail.rstrip().splitlines()[-8:])
         )
     return error
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from outrider import opening, values
 from outrider.chain import Chain
-from outrider.errors import Lost, OutriderError, TimedOut
+from outrider.errors import FarError, Lost, OutriderError, TimedOut
 from outrider.far import data, loader, wire
 from outrider.far.link import Slot
 from outrider.hub import hub
@@ -55,6 +55,7 @@ class Connection:
         self.closed = False
         self._ending: str | None = None
         self._closed_why = ""
+        self._next_look: float | None = None
         self._answer_limit = options.answer_limit
         self._lock = threading.Lock()
         self.modules = ModuleServer(trusted=options.trust == "pickle")
@@ -186,6 +187,9 @@ class Connection:
             self.cancel_and_wait(request)
             raise TimedOut(_not_done(timeout), hop=self.place)
         if isinstance(request.value, BaseException):
+            late = request.deadline is not None and time.monotonic() >= request.deadline
+            if late and isinstance(request.value, Lost):  # whoever fed it has found out, and closed, before
+                raise TimedOut(_not_done(timeout), hop=self.place) from request.value
             raise request.value
         return request
 
@@ -220,11 +224,46 @@ class Connection:
             request.finished = finished
             self._background += 1
             done = request.done
+        if request.deadline is not None and not done:
+            self._watch_time(request.deadline)
         if done:
             self._finish_background(request)
         if self._link.over:
             self._ended(self._ending or "the stream ended")
         self._arm()
+
+    def _watch_time(self, deadline: float) -> None:
+        """Have the hub look at `deadline` for what in the background is overdue: one look for all that come later."""
+        if self._next_look is None or deadline < self._next_look:
+            self._next_look = deadline
+            this = weakref.ref(self)
+            hub().later(max(0.0, deadline - time.monotonic()), lambda: _look(this()))
+
+    def look_for_overdue(self) -> None:
+        """In the hub's thread."""
+        self._next_look = None
+        now = time.monotonic()
+        for request in list(self._requests.values()):
+            if request.finished is None or request.deadline is None or request.overdue is not None:
+                continue
+            if request.deadline <= now:
+                self._overdue(request)
+            else:
+                self._watch_time(request.deadline)
+
+    def _overdue(self, request: Request) -> None:
+        """The time of a request in the background is up: it is cancelled, as one that is waited for is."""
+        request.overdue = TimedOut("not done in its time", hop=self.place)
+        with suppress(OutriderError):
+            self.post(wire.CANCEL, request.ident, b"")
+        hub().later(CANCEL_WAIT, lambda: None if request.done else self._give_up())
+
+    def _give_up(self) -> None:
+        """Close, from a thread of its own, as it takes its time and the hub serves others too."""
+        why = "the far end did not confirm that something cancelled had ended"
+        threading.Thread(
+            target=self.close, args=(STALLED_WAIT, why), name="outrider-close", daemon=True
+        ).start()
 
     def _finish_background(self, request: Request) -> None:
         with self._lock:
@@ -232,6 +271,8 @@ class Connection:
             if finished is not None:
                 self._background -= 1
         if finished is not None:
+            if request.overdue is not None:
+                request.value = request.overdue
             finished(request)
 
     def _arm(self) -> None:
@@ -262,13 +303,7 @@ class Connection:
                 return  # an answer to what was given up already
             if kind not in request.answers:
                 raise wire.ProtocolError("an answer of the wrong kind")
-            self._requests.pop(ident, None)
-            if request.credit is not None:
-                request.credit.close()
-            request.finish((kind, flags, segments))
-            request.tell()
-            if request.finished is not None:
-                self._finish_background(request)
+            self._complete(request, (kind, flags, segments))
         elif kind == wire.DATA:
             self._output(self._requests.get(ident), ident, flags, segments[0])
         elif kind == wire.CREDIT:
@@ -297,9 +332,24 @@ class Connection:
         request = self._requests.get(ident)
         if request is None:
             return False
-        if kind not in request.answers or not request.reserve(size):
-            raise wire.ProtocolError(f"an answer of {size} bytes; max_answer is {self._answer_limit}")
-        return True
+        if kind not in request.answers:
+            raise wire.ProtocolError("an answer of the wrong kind")
+        if request.reserve(size):
+            return True
+        words = f"its answer has {size} bytes, and with what it printed that is more than max_answer, {self._answer_limit}"
+        hint = "raise max_answer on the route, return less, or fetch files with get()"
+        self._complete(request, FarError(words, hop=self.place, hint=hint))
+        return False
+
+    def _complete(self, request: Request, answered: Any) -> None:
+        """A request has its answer, or the error that stands for it."""
+        self._requests.pop(request.ident, None)
+        if request.credit is not None:
+            request.credit.close()
+        request.finish(answered)
+        request.tell()
+        if request.finished is not None:
+            self._finish_background(request)
 
     def _ended(self, reason: str) -> None:
         """The stream is over: whatever is under way is lost."""
@@ -336,6 +386,11 @@ class Connection:
             return reason
         how = f"was ended by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
         return f"{reason}; {self._stream.process.args[0].decode()} {how}"  # type: ignore[index,union-attr]
+
+
+def _look(connection: Connection | None) -> None:
+    if connection is not None:
+        connection.look_for_overdue()
 
 
 def _not_done(timeout: float | None) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from outrider.harmless import printable_lines
+
 
 class OutriderError(Exception):
     """The base of all. `str()` gives the message, where it happened, and a `hint:` line."""
@@ -30,7 +32,7 @@ class OutriderError(Exception):
         lines = [f"{self.hop}: {self.message}" if self.hop else self.message, *self.details()]
         if self.hint:
             lines.append(f"hint: {self.hint}")
-        return "\n".join(lines)
+        return printable_lines("\n".join(lines))  # much of it is what far programs say
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__.copy())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import selectors
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -17,6 +20,8 @@ class Hub:
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._soon: deque[Callable[[], None]] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()
         self._changed_read, self._changed_write = os.pipe()
         os.set_blocking(self._changed_read, False)
         os.set_blocking(self._changed_write, False)
@@ -38,6 +43,24 @@ class Hub:
             except KeyError:
                 self._selector.modify(fd, event, (ready, once))
         self._wake()
+
+    def later(self, seconds: float, ready: Callable[[], None]) -> None:
+        """Call `ready` in the hub's thread in so many seconds."""
+        with self._lock:
+            heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._number), ready))
+        self._wake()
+
+    def _due(self) -> float | None:
+        """Call what is due; seconds until the next is."""
+        while True:
+            with self._lock:
+                if not self._timers:
+                    return None
+                left = self._timers[0][0] - time.monotonic()
+                if left > 0:
+                    return left
+                ready = heapq.heappop(self._timers)[2]
+            self._call(ready)
 
     def soon(self, ready: Callable[[], None]) -> None:
         """Call `ready` in the hub's thread, after what else is ready by now."""
@@ -61,7 +84,7 @@ class Hub:
 
     def _run(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._due()):
                 if key.data is None:
                     try:
                         os.read(self._changed_read, 4096)

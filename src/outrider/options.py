@@ -35,7 +35,7 @@ class Options:
         so changes to files are kept. A list names paths that are the same on both sides, relative ones against this
         process's folder here and the far end's folder there; a mapping gives both, {from: to}.
     max_answer: bytes of one answer and what was printed for it, at the most; None: 256 MiB with trust="data", else 64 GiB.
-        Output beyond it is left out, with a note; a larger answer ends the session. At least 64 KiB.
+        Output beyond it is left out, with a note; a larger answer fails its call. At least 64 KiB.
     debug: allow this route to start a debugger for a call (`outrider debug`).
     """
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from outrider.far import wire
 from outrider.far.link import Slot
+from outrider.harmless import printable as printable
 from outrider.options import OnOutput
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+LONG_LINE = 65536
 CHANNEL_NAMES = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 
 
@@ -34,6 +36,7 @@ class Request(Slot):
         "label",
         "on_output",
         "output",
+        "overdue",
         "room",
         "shown",
     )
@@ -52,6 +55,7 @@ class Request(Slot):
         self.value: Any = None
         self.ident = ident
         self.room = room
+        self.overdue: BaseException | None = None
         self.deadline = deadline
         self.answers = answers
         self.dropped: dict[str, int] | None = None
@@ -172,6 +176,9 @@ class LabelledOutput:
 
     def __call__(self, name: str, piece: bytes) -> None:
         *lines, rest = (self._open[name] + piece).split(b"\n")
+        if len(rest) > LONG_LINE:  # a line without end would be kept for ever
+            lines.append(rest)
+            rest = b""
         self._open[name] = rest
         self._show(name, lines)
 
@@ -188,8 +195,3 @@ class LabelledOutput:
         shown = "".join(f"[{self.label}] {printable(line.decode(errors='replace'))}\n" for line in lines)
         stream.write(shown)
         stream.flush()
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: far output must not be able to steer the user's terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text.replace("\r", ""))

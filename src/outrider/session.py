@@ -26,6 +26,7 @@ from outrider.errors import (
 )
 from outrider.far import data, wire
 from outrider.far.calls import AS_DATA, INVOKE, OPTIONS, RAISED_STATE
+from outrider.harmless import Harmless
 from outrider.options import OnOutput, Options, Paths
 from outrider.request import Credit, Request
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
@@ -84,6 +85,12 @@ class Session:
                     key=name,
                     hint=f"set it on the route: route.options({name}=...).open()",
                 )
+        if changes.get("trust") == "pickle" != self.connection.options.trust:
+            raise ConfigError(
+                "an untrusted far end stays one while it is open",
+                key="trust",
+                hint="set it on the route: route.options(trust='pickle').open()",
+            )
         return Session(self.chain, self._options.changed(changes), self.connection)
 
     # --- calls --------------------------------------------------------------------------------------------------
@@ -192,7 +199,7 @@ class Session:
                 hop=self.place,
                 hint="allow it on this side: route.options(debug=True), or [debug] allow = true in your configuration",
             )
-        request = self._start_call((fn, args, kwargs), 0, {"debug": True}, on_output=_raw_output)
+        request = self._start_call((fn, args, kwargs), 0, {"debug": True}, on_output=_Raw())
         threading.Thread(target=self._feed, args=(request, _terminal_lines()), daemon=True).start()
         value: T
         value, _ = self._answer(self.connection.wait(request, self.timeout))
@@ -450,10 +457,16 @@ def _terminal_size(tty: bool | tuple[int, int]) -> tuple[int, int]:
     return size.lines, size.columns
 
 
-def _raw_output(name: str, piece: bytes) -> None:
-    stream = sys.stdout if name == "stdout" else sys.stderr
-    stream.write(piece.decode(errors="replace"))
-    stream.flush()
+class _Raw:
+    """Shows output as it comes, without labels, but nothing that steers the terminal."""
+
+    def __init__(self) -> None:
+        self._clean = {"stdout": Harmless(), "stderr": Harmless()}
+
+    def __call__(self, name: str, piece: bytes) -> None:
+        stream = sys.stdout if name == "stdout" else sys.stderr
+        stream.write(self._clean[name](piece).decode())
+        stream.flush()
 
 
 def _terminal_lines() -> Iterator[bytes]:

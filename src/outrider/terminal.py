@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import termios
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import Cancelled
+from outrider.harmless import Harmless as Harmless
 
 if TYPE_CHECKING:
     from outrider.results import CompletedCommand
@@ -27,30 +27,6 @@ case "${SHELL:-}" in
 *) [ -x "$SHELL" ] && exec "$SHELL" -l ;;
 esac
 exec sh -l"""
-# What is left of a sequence that a piece ends within, waits for the next piece; but not for ever.
-_UNFINISHED = re.compile(rb"\x1b(?:[\[\]PX^_ -/][^\x07\x1b]{0,4096}\x1b?)?\Z|\xc2\Z")
-_CONTROLS = re.compile(
-    rb"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movements
-    rb"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles, clipboard, links
-    rb"|\x1b[PX^_][^\x1b]*\x1b\\"  # device strings
-    rb"|\x1b[ -/]*[0-~]"  # resets, character sets
-    rb"|\xc2[\x80-\x9f]"  # the same as one character each
-    rb"|[\x00-\x07\x0b\x0c\x0e-\x1f\x7f]"  # bells and the like; \b \t \n \r stay
-)
-
-
-class Harmless:
-    """Far output without the sequences that steer a terminal; takes it piece by piece, as it comes."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def __call__(self, piece: bytes) -> bytes:
-        piece = self._rest + piece
-        unfinished = _UNFINISHED.search(piece)
-        cut = unfinished.start() if unfinished else len(piece)
-        self._rest = piece[cut:]
-        return _CONTROLS.sub(b"", piece[:cut])
 
 
 class RawTerminal:

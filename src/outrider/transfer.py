@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,10 @@ def get(session: Session, remote: str, local: str, progress: Progress | None = N
     transfer = _Transfer(session, "get", remote)
     receiver: files.Receiver | None = None
     try:
-        receiver = files.Receiver(local, transfer.receive_value())
+        entries = transfer.receive_value()
+        if session.settings.trust == "data":
+            entries = _guarded(entries)
+        receiver = files.Receiver(local, entries)
         needed = receiver.prepare()
         transfer.send_value(needed)
         total, done = receiver.total(), 0
@@ -79,6 +83,40 @@ def get(session: Session, remote: str, local: str, progress: Progress | None = N
         transfer.cancel()
         raise
     return len(needed)
+
+
+def _guarded(said: Any) -> list[Any]:
+    """What an untrusted far end says is there, without what could do harm later: links out, modes that give rights."""
+    entries: list[Any] = files.checked(said)
+    seen = set()
+    for entry in entries:
+        parts, kind, mode, _, _, target = entry
+        path = tuple(parts)
+        try:
+            os.fsencode("/".join(path))
+        except UnicodeEncodeError:
+            raise files.TransferError("a name that is none") from None
+        if path in seen or (kind == files.LINK and not (path and _leads_within(path, target))):
+            raise files.TransferError(
+                f"an entry that an untrusted far end may not send: {'/'.join(path)[:200]!r}"
+            )
+        seen.add(path)
+        entry[2] = mode & 0o755
+    return entries
+
+
+def _leads_within(path: tuple[str, ...], target: str) -> bool:
+    """Whether a link at `path` leads to somewhere below the root, by its words alone."""
+    depth = len(path) - 1
+    steps = target.split("/")
+    for step in steps:
+        depth += {"..": -1, ".": 0, "": 0}.get(step, 1)
+        if depth < 0:
+            return False
+    # Back up after a way down could go through another link, to elsewhere: only leading dots may.
+    downward = [step for step in steps if step not in ("", ".")]
+    first = next((n for n, step in enumerate(downward) if step != ".."), len(downward))
+    return not target.startswith("/") and ".." not in downward[first:]
 
 
 def _indexes(value: Any, entries: list[Any]) -> list[int]:

@@ -17,6 +17,7 @@ HOUSE = Path(outrider.__file__).parent
 # stands for all within it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("far",),
+    ("harmless",),
     ("errors",),
     ("command",),
     ("hops",),

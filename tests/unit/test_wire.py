@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pathlib
 import threading
 
 import pytest

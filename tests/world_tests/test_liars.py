@@ -1,141 +1,531 @@
-"""A far end that speaks the protocol and lies: a call can fail, but not hang past its timeout, run code, or blow up."""
+"""A far end that speaks the protocol and lies: a call can fail, but not hang past its time, run code, write elsewhere, steer
+the terminal, or fill the memory; and the next session works. `tests/samples/liar.py` plays the scenes."""
 
 from __future__ import annotations
 
-import struct
+import dataclasses
+import re
+import shlex
+import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from outrider import FarError, Lost, OutriderError, Route, RouteError, TimedOut
-from outrider.far import data, loader, wire
-from outrider.hops import local
-from tests.samples import far_work
+import outrider
+from outrider import FarError, Lost, OutriderError, Route, RouteError, TimedOut, connection
+from outrider.hops import base, local
+from tests.samples import far_work, liar
+from tests.world.machine import wait_for
 
-HELLO = {
-    "problem": None,
-    "python": [3, 11, 0],
-    "host": "liar",
-    "user": "liar",
-    "pid": 1,
-    "executable": "",
-    "cwd": "/",
-}
+TIMEOUT = 1.0
+SLACK = 6.0
+"""What may come on top of a timeout: the far end's time to confirm that it has cancelled, and three steps of ending its
+process, both made shorter here; and something for a machine that is busy."""
 
 
-def message(kind, ident, value, flags=0):
-    return b"".join(b"".join(part) for part in wire.message_frames(kind, ident, [value], flags))
+def descriptors_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def liar(tmp_path, after_greeting: bytes, hello: object = HELLO, trust="data", **options) -> Route:
-    """A route to a far end that greets, waits for the first request, says `after_greeting`, and stays."""
-    said = loader.READY + message(wire.HELLO, 0, data.dumps(hello) if not isinstance(hello, bytes) else hello)
-    (tmp_path / "greeting").write_bytes(said)
-    (tmp_path / "lie").write_bytes(after_greeting)
-    program = tmp_path / "python3"
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import os, time\n"
-        f"os.read(0, 8); os.write(1, open({str(tmp_path / 'greeting')!r}, 'rb').read())\n"
-        "time.sleep(0.3); os.read(0, 1 << 20)\n"
-        f"os.write(1, open({str(tmp_path / 'lie')!r}, 'rb').read())\n"
-        "while os.read(0, 1 << 20): pass\n"
-    )
-    program.chmod(0o755)
-    return Route(local()).options(
-        python=str(program), trust=trust, timeout=1.5, open_timeout=5, show=False, **options
-    )
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(connection, "CANCEL_WAIT", 0.5)
+    monkeypatch.setattr(connection, "STALLED_WAIT", 0.3)
 
 
-def evil_pickle() -> bytes:
-    class Evil:
-        def __reduce__(self):
-            return sys.exit, ("unpickled what a far end sent",)
-
-    import pickle
-
-    return pickle.dumps(Evil())
-
-
-DURATION = struct.pack("<d", 0.1)
-LIES = {
-    "nothing": b"",
-    "half a header": b"\x10\x00",
-    "half a frame": wire.frame(wire.RESULT, 1, b"x" * 100)[:-20],
-    "an endless frame": b"\xff\xff\xff\xff" + bytes(1000),
-    "noise": b"\x07" * 5000,
-    "a result that is a pickle": message(wire.RESULT, 1, DURATION + evil_pickle()),
-    "a result without its duration": message(wire.RESULT, 1, b"x"),
-    "a result of nothing": message(wire.RESULT, 1, DURATION),
-    "an exception that is a pickle": message(wire.RAISED, 1, evil_pickle()),
-    "an exception of other fields": message(wire.RAISED, 1, data.dumps({"kind": 3})),
-    "an exception with a pickle behind": b"".join(
-        b"".join(part)
-        for part in wire.message_frames(
-            wire.RAISED, 1, [data.dumps({"kind": "a", "message": "b", "traceback": "c"}), evil_pickle()]
-        )
-    ),
-    "an announced terabyte": b"".join(
-        (struct.pack("<IIBB", 9, 1, wire.RESULT, wire.LARGE), b"\x01" + struct.pack("<Q", 1 << 40), b"\n")
-    ),
-    "parts of nothing": wire.frame(wire.PART, 1, b"x"),
-    "answers never asked for": message(wire.RESULT, 77, DURATION + data.dumps(1)),
-    "a question that is none": message(wire.IMPORT, 5, b"junk"),
-    "a question of another kind": message(wire.IMPORT, 5, data.dumps(["module"])),
-    "credit that is no number": wire.frame(wire.CREDIT, 1, b"lots"),
-    "a kind that does not exist": message(99, 1, b"x"),
-}
+@pytest.fixture(autouse=True)
+def _nothing_stays_open():
+    """No thread, no descriptor, and the next session works."""
+    outrider.Route(local()).call(abs, 1)  # what is made once for all sessions is there
+    threads, descriptors = threading.active_count(), descriptors_open()
+    yield
+    assert wait_for(lambda: threading.active_count() <= threads, 5), threading.enumerate()
+    assert wait_for(lambda: descriptors_open() <= descriptors, 5)
+    assert outrider.Route(local()).call(abs, -3) == 3
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_call_fails_in_time_and_as_ours(tmp_path, lie):
-    started = time.monotonic()
-    with liar(tmp_path, LIES[lie]).open() as far, pytest.raises((FarError, Lost, TimedOut)) as caught:
+@dataclasses.dataclass
+class Liars:
+    folder: Path
+
+    @property
+    def canary(self) -> Path:
+        """A file that hostile code would make."""
+        return self.folder / "canary"
+
+    def program(self, scene: str, argument: str = "") -> str:
+        program = self.folder / f"python-{scene}"
+        words = [sys.executable, liar.__file__, scene, argument or str(self.canary)]
+        program.write_text(f"#!/bin/sh\nexec {shlex.join(words)}\n")
+        program.chmod(0o755)
+        return str(program)
+
+    def route(self, scene: str, argument: str = "", *hops, **options) -> Route:
+        settings = {"trust": "data", "timeout": TIMEOUT, "open_timeout": 20, "show": False, **options}
+        return Route(*(hops or (local(),))).options(python=self.program(scene, argument), **settings)
+
+
+@pytest.fixture
+def liars(tmp_path):
+    found = Liars(tmp_path)
+    yield found
+    assert not found.canary.exists(), "code of the far end's ran here"
+
+
+class Within:
+    """The block takes no more than so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __enter__(self):
+        self.started = time.monotonic()
+
+    def __exit__(self, *_):
+        assert time.monotonic() - self.started < self.seconds
+
+
+def memory() -> int:
+    """The most memory that this process has had since `forget_peak`, in bytes."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+SLOW = ["silent", "deaf", "drip", "drip_part", "others_answers", "unknown_kinds", "greetings", "stderr_flood"]
+
+
+@pytest.mark.parametrize("scene", SLOW)
+def test_a_call_ends_in_its_time(liars, scene):
+    with liars.route(scene).open() as far, Within(TIMEOUT + SLACK), pytest.raises(TimedOut, match="hint:"):
         far.call(far_work.add, 1)
-    assert time.monotonic() - started < 15
-    assert "hint:" in str(caught.value)
 
 
-SOME = ["half a frame", "noise", "a result of nothing", "an exception of other fields"]
-
-
-@pytest.mark.parametrize("lie", SOME)
-def test_a_command_fails_in_time_and_as_ours(tmp_path, lie):
-    with liar(tmp_path, LIES[lie]).open() as far, pytest.raises(OutriderError):
+@pytest.mark.parametrize("scene", ["silent", "drip_part", "others_answers"])
+def test_a_command_ends_in_its_time(liars, scene):
+    with liars.route(scene).open() as far, Within(TIMEOUT + SLACK), pytest.raises(TimedOut):
         far.run(["true"])
 
 
-@pytest.mark.parametrize("lie", SOME)
+@pytest.mark.parametrize("scene", ["silent", "credit_drip", "others_answers", "deaf"])
 @pytest.mark.parametrize("direction", ["put", "get"])
-def test_a_transfer_fails_in_time_and_writes_nothing(tmp_path, lie, direction):
-    (tmp_path / "mine").write_text("x")
-    with liar(tmp_path, LIES[lie]).open() as far, pytest.raises(OutriderError):
+def test_a_transfer_ends_in_its_time_and_writes_nothing(liars, tmp_path, scene, direction):
+    (tmp_path / "mine").write_bytes(bytes(1 << 23))
+    with liars.route(scene).open() as far, Within(TIMEOUT + SLACK), pytest.raises((TimedOut, RouteError)):
         far.put(tmp_path / "mine", "there") if direction == "put" else far.get("there", tmp_path / "got")
     assert not (tmp_path / "got").exists()
 
 
+@pytest.mark.parametrize("scene", ["silent", "deaf", "others_answers"])
+def test_the_last_of_many_in_the_background_is_told_too(liars, scene):
+    with liars.route(scene).open() as far, Within(TIMEOUT + SLACK):
+        futures = [far.submit(far_work.add, n) for n in range(3)]
+        for future in futures:
+            with pytest.raises((TimedOut, Lost)):
+                future.result(TIMEOUT + SLACK)
+
+
+def test_what_comes_on_top_of_a_timeout_is_what_the_documentation_says(liars, monkeypatch):
+    """The real waits, once: 5 s to confirm, and 3 s to end it."""
+    monkeypatch.undo()
+    with liars.route("deaf").open() as far, Within(TIMEOUT + 5 + 3 + 3), pytest.raises(TimedOut):
+        far.call(far_work.add, 1)
+
+
+def test_a_flood_to_one_session_does_not_stop_another(liars):
+    with liars.route("others_answers", timeout=None).open() as flooded, Route(local()).open() as honest:
+        flooded.submit(far_work.add, 1)
+        time.sleep(0.3)
+        with Within(10):
+            assert [honest.submit(abs, n).result(10) for n in range(20)] == list(range(20))
+
+
+@pytest.mark.parametrize("what", ["argument", "stdin", "file"])
+def test_a_far_end_that_takes_nothing_does_not_hold_the_sender(liars, tmp_path, what):
+    large = bytes(20 << 20)
+    (tmp_path / "mine").write_bytes(large)
+    gives = {
+        "argument": lambda far: far.call(len, large),
+        "stdin": lambda far: far.run(["cat"], stdin=large),
+        "file": lambda far: far.put(tmp_path / "mine", "there"),
+    }
+    with liars.route("deaf").open() as far, Within(TIMEOUT + SLACK), pytest.raises(TimedOut):
+        gives[what](far)
+
+
+def test_others_are_told_when_one_finds_that_nothing_is_taken(liars):
+    with liars.route("deaf", timeout=None).open() as far, Within(3 * TIMEOUT + SLACK):
+        waiting = far.submit(far_work.add, 1)
+        with pytest.raises(TimedOut):
+            far.options(timeout=TIMEOUT).call(len, bytes(20 << 20))
+        with pytest.raises(Lost, match="took nothing more"):
+            waiting.result(5)
+
+
+@pytest.mark.parametrize("scene", ["no_greeting", "half_a_greeting", "not_reading"])
+def test_an_opening_ends_in_its_time(liars, scene):
+    with Within(TIMEOUT + SLACK), pytest.raises(TimedOut):
+        liars.route(scene, open_timeout=TIMEOUT, env={"LARGE": "x" * (4 << 20)}).open()
+
+
+def test_noise_without_end_is_no_greeting(liars):
+    with Within(20), pytest.raises(RouteError, match="prints without end"):
+        liars.route("noise").open()
+
+
+@pytest.mark.parametrize("scene", ["deaf", "stderr_flood"])
+def test_closing_ends_it_whatever_it_does(liars, scene):
+    far = liars.route(scene).open()
+    with Within(12):
+        far.close()
+    assert far.connection.process.poll() is not None
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+CAP = 16 << 20
+OWN = 24 << 20
+"""What this process takes for itself meanwhile: pieces under way, threads, and what the allocator does not give back."""
+GREEDY = {
+    "output_flood": "",
+    "output_in_crumbs": "",
+    "unasked_line": "",
+    "unwanted_large": "",
+    "too_large": "",
+    "never_complete": str(12 << 20),
+    "many_announcements": "",
+    "announced_twice": "",
+    "many_segments": "",
+    "large_question": "",
+    "questions": "",
+    "content_flood": "",
+    "content_crumbs": "",
+    "stderr_flood": "",
+}
+
+
+@pytest.mark.parametrize("scene", GREEDY)
+@pytest.mark.parametrize("what", ["call", "get"])
+def test_memory_stays_under_the_cap(liars, tmp_path, scene, what):
+    with liars.route(scene, GREEDY[scene], max_answer=CAP, show=True).open() as far:
+        forget_peak()
+        before = memory()
+        with Within(TIMEOUT + SLACK), pytest.raises(OutriderError):
+            far.call(far_work.add, 1) if what == "call" else far.get("there", tmp_path / "got")
+        assert memory() - before < 3 * CAP + OWN
+
+
+@pytest.mark.parametrize("kind", ["sets", "dicts", "nothings"])
+def test_a_value_that_grows_when_it_is_read_is_refused(liars, kind):
+    with liars.route("bomb", kind, max_answer=CAP, timeout=20).open() as far:
+        forget_peak()
+        before = memory()
+        with pytest.raises(FarError, match="max_answer"):
+            far.call(far_work.add, 1)
+        assert memory() - before < 3 * CAP + OWN
+
+
+def test_output_beyond_the_cap_is_left_out_and_that_is_said():
+    with Route(local()).options(trust="data", max_answer=1 << 20, show=False).open() as far:
+        done = far.run("head -c 3000000 /dev/zero | tr '\\0' a")
+        assert done.returncode == 0
+        assert re.fullmatch(
+            rb"a{1048576}\n\[outrider: 1951424 bytes more, beyond max_answer\]\n", done.stdout
+        )
+
+
+def test_an_answer_beyond_the_cap_fails_its_call_and_no_other():
+    with Route(local()).options(trust="data", max_answer=1 << 20, show=False).open() as far:
+        with pytest.raises(FarError, match="raise max_answer"):
+            far.call(bytes, 3 << 20)
+        with pytest.raises(FarError, match="raise max_answer"):
+            far.submit(bytes, 3 << 20).result(20)
+        assert far.call(bytes, 3) == bytes(3)
+
+
+def test_many_large_answers_at_once_have_room_each():
+    with Route(local()).options(trust="data", max_answer=4 << 20, show=False).open() as far:
+        futures = [far.submit(bytes, 3 << 20) for _ in range(6)]
+        assert [len(future.result(30)) for future in futures] == [3 << 20] * 6
+
+
+def test_nothing_of_the_far_ends_is_decompressed_here():
+    """No bombs of that kind: the near end packs, and never unpacks."""
+    near = [path for path in Path(outrider.__file__).parent.rglob("*.py") if path.parent.name != "far"]
+    assert near
+    for path in near:
+        assert not re.search(r"decompress|zipfile|tarfile|gzip|bz2|lzma|unpack_archive", path.read_text()), (
+            path
+        )
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scene", ["pong", "bare", "result"])
+@pytest.mark.parametrize("what", ["call", "run", "ping", "get", "put"])
+def test_an_answer_of_the_wrong_kind_is_none(liars, tmp_path, scene, what):
+    (tmp_path / "mine").write_text("x")
+    if (scene, what) == ("pong", "ping") or (scene, what) == ("result", "call"):
+        return  # the right kind
+    asks = {
+        "call": lambda far: far.call(far_work.add, 1),
+        "run": lambda far: far.run(["true"]),
+        "ping": lambda far: far.ping(TIMEOUT),
+        "get": lambda far: far.get("there", tmp_path / "got"),
+        "put": lambda far: far.put(tmp_path / "mine", "there"),
+    }
+    with (
+        liars.route(scene).open() as far,
+        Within(TIMEOUT + SLACK),
+        pytest.raises(OutriderError, match="hint:"),
+    ):
+        asks[what](far)
+    assert not (tmp_path / "got").exists()
+
+
+def test_the_first_answer_counts(liars):
+    with liars.route("twice").open() as far:
+        assert [far.call(far_work.add, n) for n in range(5)] == ["first"] * 5
+        assert [f.result(5) for f in [far.submit(far_work.add, n) for n in range(5)]] == ["first"] * 5
+
+
+def test_a_near_end_obeys_no_orders(liars):
+    with liars.route("orders").open() as far:
+        assert far.call(far_work.add, 1) == "served"
+
+
+@pytest.mark.parametrize("number", ["lots", "-1", "9" * 5000, "9" * 4000, "1.5", "", "\0"])
+def test_credit_that_is_none_holds_nobody(liars, number):
+    with (
+        liars.route("credit", number).open() as far,
+        Within(TIMEOUT + SLACK),
+        pytest.raises((TimedOut, Lost)),
+    ):
+        far.run(["cat"], stdin=[b"x" * 100000] * 100)
+
+
+# --- code -------------------------------------------------------------------------------------------------------------
+
+PICKLES = [
+    "pickled_result",
+    "pickled_beside",
+    "pickled_buffers",
+    "pickled_exception",
+    "pickled_everywhere",
+    "marshalled",
+]
+
+
+@pytest.mark.parametrize("scene", PICKLES)
+def test_nothing_is_ever_unpickled(liars, scene):
+    with liars.route(scene).open() as far, pytest.raises(FarError):
+        far.call(far_work.add, 1)
+
+
+@pytest.mark.parametrize("scene", PICKLES)
+def test_nor_for_futures_commands_and_files(liars, tmp_path, scene):
+    with liars.route(scene).open() as far, pytest.raises(OutriderError):
+        far.submit(far_work.add, 1).result(5)
+    with liars.route(scene).open() as far, pytest.raises(OutriderError):
+        far.run(["true"])
+    with liars.route(scene).open() as far, pytest.raises(OutriderError):
+        far.get("there", tmp_path / "got")
+
+
+def test_the_canary_can_be_made(liars):
+    """Where the far end is trusted, the same answer does run code here: these tests can fail."""
+    with liars.route("pickled_result", trust="pickle").open() as far:
+        far.call(far_work.add, 1)
+    assert liars.canary.exists()
+    liars.canary.unlink()
+
+
+def test_an_open_session_cannot_be_made_to_trust(liars):
+    with liars.route("pickled_result").open() as far, pytest.raises(outrider.ConfigError, match="trust"):
+        far.options(trust="pickle")
+
+
+SAID = {
+    "deep": "b'L\\x01' * 100000 + b'N'",
+    "a number of a million digits": "b'I\\xff\\xff' + b'\\x7f' * 65535",
+    "a class": "b'x' + dumps('os:system') + dumps({'command': 'touch canary'})",
+    "a Decimal": "b'x' + dumps('decimal.Decimal') + dumps('1e999999999')",
+    "colliding keys": "b'w*' + (5000).to_bytes(4, 'little') + b''.join(dumps(k * ((1 << 61) - 1)) for k in range(9, 5009))",
+    "a cut text": "b'S' + b'\\xff' * 8",
+    "nothing": "b''",
+}
+
+
+@pytest.mark.parametrize("what", SAID)
+def test_hostile_values_are_refused(liars, what):
+    with (
+        liars.route("said", SAID[what]).open() as far,
+        Within(TIMEOUT + SLACK),
+        pytest.raises(FarError, match="hint:"),
+    ):
+        far.call(far_work.add, 1)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+ROOT = "[[], 'folder', 0o755, 0, 0, None]"
+FILE = "'file', 0o644, 0, 4000, None"
+MANIFESTS = {
+    "..": f"[{ROOT}, [['..', 'got-out'], {FILE}]]",
+    "a name of two": f"[{ROOT}, [['../got-out'], {FILE}]]",
+    "absolute": f"[{ROOT}, [['/tmp/got-out'], {FILE}]]",
+    "a NUL": f"[{ROOT}, [['a\\0b'], {FILE}]]",
+    "no name": f"[{ROOT}, [[''], {FILE}]]",
+    "bytes": f"[{ROOT}, [[b'x'], {FILE}]]",
+    "a lone surrogate": f"[{ROOT}, [['\\ud800'], {FILE}]]",
+    "a long name": f"[{ROOT}, [['n' * 5000], {FILE}]]",
+    "below no folder": f"[{ROOT}, [['a', 'b'], {FILE}]]",
+    "below a file": f"[{ROOT}, [['a'], {FILE}], [['a', 'b'], {FILE}]]",
+    "below a link": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, '..'], [['a', 'got-out'], {FILE}]]",
+    "a link that becomes a folder": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, '..'], "
+    f"[['a'], 'folder', 0o755, 0, 0, None], [['a', 'got-out'], {FILE}]]",
+    "a link as the root": "[[[], 'link', 0o777, 0, 0, '/etc']]",
+    "a link out": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, '/etc/passwd']]",
+    "a link up": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, 'b/../../got-out']]",
+    "a device": f"[{ROOT}, [['a'], 'device', 0o644, 0, 0, None]]",
+    "no manifest": "'manifest'",
+    "nothing": "[]",
+    "a pickle": "evil()",
+    "deep": "b'L\\x01' * 100000 + b'N'",
+    "negative": f"[{ROOT}, [['a'], 'file', 0o644, 0, -1, None]]",
+    "too long a file": f"[{ROOT}, [['a'], 'file', 0o644, 0, 10 ** 30, None]]",
+    "a strange time": f"[{ROOT}, [['a'], 'file', 0o644, 10 ** 30, 4000, None]]",
+    "a strange mode": f"[{ROOT}, [['a'], 'file', 0o7777777, 0, 4000, None]]",
+    "more content than announced": f"[{ROOT}, [['a'], 'file', 0o644, 0, 10, None]]",
+    "less content than announced": f"[{ROOT}, [['a'], 'file', 0o644, 0, 4001, None]]",
+    "twice": f"[{ROOT}, [['a'], {FILE}], [['a'], {FILE}]]",
+}
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_no_manifest_writes_elsewhere(liars, tmp_path, manifest):
+    place = tmp_path / "place"
+    place.mkdir()
+    route = liars.route("files", MANIFESTS[manifest])
+    with route.open() as far, Within(TIMEOUT + SLACK), pytest.raises(OutriderError, match="hint:"):
+        far.get("there", place / "got")
+    assert {path.name for path in tmp_path.iterdir()} <= {"place", "python-files"}
+    assert {path.name for path in place.iterdir()} <= {"got"}
+    assert not (place / "got").is_symlink()
+    assert not [path for path in (place / "got").rglob("*") if path.is_symlink()]
+    assert not Path("/tmp/got-out").exists()
+
+
+def test_a_file_comes_with_no_mode_that_gives_rights(liars, tmp_path):
+    manifest = f"[{ROOT}, [['a'], 'file', 0o6777, 0, 4000, None], [['b'], 'folder', 0o7777, 0, 0, None]]"
+    with liars.route("files", manifest).open() as far:
+        far.get("there", tmp_path / "got")
+    assert (tmp_path / "got" / "a").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "got" / "b").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_link_within_is_a_link(liars, tmp_path):
+    manifest = f"[{ROOT}, [['a'], {FILE}], [['b'], 'folder', 0o755, 0, 0, None], [['b', 'c'], 'link', 0o777, 0, 0, '../a']]"
+    with liars.route("files", manifest).open() as far:
+        far.get("there", tmp_path / "got")
+    assert (tmp_path / "got" / "b" / "c").read_bytes() == b"evil" * 1000
+
+
 @pytest.mark.parametrize(
-    "hello",
-    [
-        b"junk",
-        {},
-        ["hello"],
-        {**HELLO, "python": "3.11"},
-        {**HELLO, "python": [3]},
-        {**HELLO, "host": 5},
-        {**HELLO, "pid": "x"},
-    ],
+    "wanted",
+    ["{'needed': [5]}", "{'needed': [-1]}", "{'needed': ['/etc/passwd']}", "{'needed': True}", "[]", "7"],
 )
-def test_a_greeting_that_is_none_is_a_route_error(tmp_path, hello):
-    with pytest.raises(RouteError, match="does not speak the protocol"):
-        liar(tmp_path, b"", hello).open()
+def test_a_far_end_gets_what_was_offered_and_nothing_else(liars, tmp_path, wanted):
+    (tmp_path / "mine").write_text("x")
+    with liars.route("wants", wanted).open() as far, pytest.raises(RouteError, match=r"not offered|hint:"):
+        far.put(tmp_path / "mine", "there")
 
 
-def test_an_escape_in_output_does_not_reach_the_terminal(tmp_path, capfd):
-    lie = wire.frame(wire.DATA, 1, b"\x1b]0;owned\x07\n", wire.STDOUT) + message(
-        wire.RESULT, 1, DURATION + data.dumps(7)
-    )
-    with liar(tmp_path, lie).options(show=True).open() as far:
-        assert far.call(far_work.add, 1) == 7
-    assert "\x1b" not in capfd.readouterr().out
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def steers(text: str) -> bool:
+    return re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) is not None
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises", "dies"])
+def test_what_a_call_prints_and_raises_does_not_steer_the_terminal(liars, capfd, ending):
+    with liars.route("steering", ending, show=True).open() as far:
+        try:
+            far.call(far_work.add, 1)
+        except OutriderError as error:
+            told = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        else:
+            told = ""
+    out, err = capfd.readouterr()
+    assert "plain words" in out + err
+    assert not steers(out)
+    assert not steers(err)
+    assert not steers(told)
+    assert told or ending == "returns"
+
+
+def test_a_name_does_not_steer_the_terminal(liars, capfd):
+    with liars.route("hostile_name", show=True).open() as far:
+        assert not steers(far.far.host + far.far.user + repr(far))
+        assert len(far.far.user) < 300
+        assert "\n" not in far.far.user
+
+
+@pytest.mark.parametrize("words", [["run"], ["call"]])
+@pytest.mark.parametrize("ending", ["run", "raises", "dies"])
+def test_the_command_line_on_a_terminal(liars, tmp_path, words, ending):
+    """`outrider run` and `outrider call`, on a terminal of their own, in a far end's hands."""
+    from tests.command_line import Terminal
+
+    config = tmp_path / "config.toml"
+    program = liars.program("steering", "call" if (words, ending) == (["call"], "run") else ending)
+    config.write_text(f'[defaults]\npython = "{program}"\ntrust = "data"\ntimeout = 5\n')
+    argv = [
+        sys.executable,
+        "-m",
+        "outrider",
+        words[0],
+        "local",
+        "--",
+        *(["true"] if words == ["run"] else ["math:sqrt", "4"]),
+    ]
+    with Terminal(argv, env={"OUTRIDER_CONFIG": str(config)}) as terminal:
+        terminal.end()
+    shown = terminal.shown.decode(errors="replace").replace("\r", "").replace("\x1b[0m", "")
+    assert "plain words" in shown
+    assert not steers(shown)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking(base.Hop):
+    """A hop whose program may ask for a secret, and does not."""
+
+    name = "asking"
+
+    def wrap(self, command):
+        return command
+
+    def prompts(self):
+        return (base.Prompt(b"[secret please] ", lambda: "the secret"),)
+
+
+def test_a_far_end_that_prints_a_hops_prompt_is_told_nothing(liars):
+    with liars.route("phishing", "[secret please] ", Asking(), timeout=10).open() as far:
+        assert far.call(far_work.add, 1) == b""
+
+
+def test_a_prompt_of_sudos_cannot_be_foreseen():
+    def marker():
+        code = "from outrider import sudo; print(sudo('x', password='prompt').prompts()[0].marker)"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert marker() != marker()

@@ -244,7 +244,12 @@ def print_json(value: Any, file: Any = None) -> None:
 
 def as_json(value: Any) -> str:
     shown = jsonable(value)
-    return shown if shown is not value and isinstance(shown, str) else json.dumps(value, ensure_ascii=False)
+    if shown is not value and isinstance(shown, str):
+        return shown
+    # JSON itself escapes what is below the blank; these steer some terminals too.
+    return re.sub(
+        "[\x7f-\x9f\u2028-\u202e]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
 
 
 def jsonable(value: Any) -> Any:
