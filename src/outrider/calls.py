@@ -146,6 +146,21 @@ def returned(
     return DURATION.unpack_from(head)[0], unpack(rest, trust, subject, room)
 
 
+def duration_of(segments: Segments, place: str) -> float:
+    """Seconds that it took to make the generator whose items follow."""
+    if len(segments) != 1 or len(segments[0]) != DURATION.size:
+        raise FarError(
+            "its answer is none", hop=place, hint="the far end does not keep to the protocol: do not trust it"
+        )
+    seconds: float = DURATION.unpack(segments[0])[0]
+    return seconds
+
+
+def was_cancelled(segments: Sequence[Any]) -> bool:
+    """True if a RAISED answer says no more than that the call was cancelled, as it was asked to be."""
+    return answer(segments, {"kind": str})["kind"].endswith(".CallCancelled")  # type: ignore[no-any-return]
+
+
 class _AnswerUnpickler(pickle.Unpickler):
     subject: Any = None
 

@@ -21,7 +21,7 @@ from outrider.far.link import Slot
 from outrider.hub import hub
 from outrider.modules import ModuleServer
 from outrider.options import OnOutput, Options
-from outrider.request import LabelledOutput, Request, printable
+from outrider.request import Arriving, LabelledOutput, Request, printable
 from outrider.results import FarEnd, signal_name
 from outrider.stream import NearLink, Stalled
 
@@ -32,6 +32,7 @@ STALLED_WAIT = 1.0
 """Seconds at each step of ending a far end that has not kept to its time."""
 _BROKEN = (OSError, ValueError, wire.ProtocolError, Stalled)
 ANSWERS = (wire.RESULT, wire.RAISED)
+CALL_ANSWERS = (*ANSWERS, wire.ITEM)
 _ENDINGS = (*ANSWERS, wire.PONG)
 FRAMES_AT_ONCE = 64
 """What is read in the background of one session before it is another's turn."""
@@ -155,10 +156,10 @@ class Connection:
         except _BROKEN as error:
             raise self._not_sent(error) from None
 
-    def taken(self, ident: int, size: int) -> None:
+    def taken(self, ident: int, size: int, flags: int = 0) -> None:
         """Tell the far end that `size` bytes of request `ident` were taken, and as many more may come."""
         try:
-            self._link.post_frame(wire.CREDIT, ident, b"%d" % size)
+            self._link.post_frame(wire.CREDIT, ident, b"%d" % size, flags)
         except _BROKEN as error:
             raise self._not_sent(error) from None
 
@@ -209,14 +210,19 @@ class Connection:
         finally:
             self._arm()
 
-    def cancel_and_wait(self, request: Request) -> None:
+    def cancel_and_wait(self, request: Request, slot: Slot | None = None) -> None:
         """Cancel there, and wait for the answer that says so; if none comes, the session is not worth keeping."""
         with suppress(OutriderError):
             self.post(wire.CANCEL, request.ident, b"")
-            if self._link.wait(request, CANCEL_WAIT) or self._link.over:
+            if self._link.wait(slot or request, CANCEL_WAIT) or self._link.over:
                 self._requests.pop(request.ident, None)
                 return
         self.close(STALLED_WAIT, "the far end did not confirm that something cancelled had ended")
+
+    def drop(self, ident: int) -> None:
+        """Cancel there what nobody waits for any more."""
+        if self._requests.pop(ident, None) is not None and not self.closed and not self._link.over:
+            self.post(wire.CANCEL, ident, b"")
 
     def in_background(self, request: Request, finished: Callable[[Request], None]) -> None:
         """Let the hub read for a request that nobody waits for."""
@@ -311,9 +317,27 @@ class Connection:
             if request is not None and request.credit is not None:
                 request.credit.grant(int(segments[0]))
                 request.tell()
+        elif kind == wire.ITEM:
+            self._item(ident, flags, segments)
         elif kind == wire.IMPORT:
             asked = values.loads(segments[0], room=1 << 22)
             self._link.post(wire.SOURCE, ident, self.modules.reply(asked))
+
+    def _item(self, ident: int, flags: int, segments: Sequence[Any]) -> None:
+        """A call's value is a generator, or an item of it has come."""
+        request = self._requests.get(ident)
+        if request is None:
+            return
+        if wire.ITEM not in request.answers:
+            raise wire.ProtocolError("items of what is no call")
+        if request.arriving is None:
+            request.arriving = Arriving()
+            request.finish((wire.ITEM, flags, segments))
+            if request.finished is not None:
+                self._finish_background(request)
+        else:
+            request.arriving.put(list(segments))
+        request.tell()
 
     def _output(self, request: Request | None, ident: int, flags: int, piece: bytes) -> None:
         channel = flags & wire.CHANNEL
@@ -334,11 +358,19 @@ class Connection:
             return False
         if kind not in request.answers:
             raise wire.ProtocolError("an answer of the wrong kind")
-        if request.reserve(size):
+        items = request.arriving
+        if items is not None and kind == wire.ITEM:
+            if not items.has_room():
+                raise wire.ProtocolError("more items than may be under way")
+            if size <= request.room:
+                return True
+        elif request.reserve(size):
             return True
         words = f"its answer has {size} bytes, and with what it printed that is more than max_answer, {self._answer_limit}"
         hint = "raise max_answer on the route, return less, or fetch files with get()"
         self._complete(request, FarError(words, hop=self.place, hint=hint))
+        if items is not None:
+            self._link.post(wire.CANCEL, ident, [b""])
         return False
 
     def _complete(self, request: Request, answered: Any) -> None:
@@ -346,7 +378,7 @@ class Connection:
         self._requests.pop(request.ident, None)
         if request.credit is not None:
             request.credit.close()
-        request.finish(answered)
+        (request.arriving or request).finish(answered)
         request.tell()
         if request.finished is not None:
             self._finish_background(request)
@@ -360,8 +392,9 @@ class Connection:
             self._requests.pop(request.ident, None)
             if request.credit is not None:
                 request.credit.close()
-            if not request.done:
-                request.finish(copy(lost))
+            waited_for = request.arriving or request
+            if not waited_for.done:
+                waited_for.finish(copy(lost))
             request.tell()
             self._finish_background(request)
 

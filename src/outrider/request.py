@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 LONG_LINE = 65536
+TAIL = 65536
 CHANNEL_NAMES = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 
 
@@ -25,6 +27,7 @@ class Request(Slot):
     __slots__ = (
         "_news",
         "answers",
+        "arriving",
         "content",
         "credit",
         "deadline",
@@ -68,6 +71,7 @@ class Request(Slot):
         self.finished: Callable[[Request], None] | None = None
         self.content: Callable[[bytes, bool], None] | None = None
         self.fault: BaseException | None = None
+        self.arriving: Arriving | None = None
         self._news: Slot | None = None
 
     @property
@@ -106,6 +110,13 @@ class Request(Slot):
             self.output = {}
             if self.label is not None and self.on_output is None:
                 self.on_output = self.shown = LabelledOutput(self.label)
+        if (
+            self.arriving is not None
+        ):  # of what a generator prints, which may be without end, only the last is kept
+            tail = self.output.setdefault(name, bytearray())
+            tail.extend(piece)
+            del tail[:-TAIL]
+            return
         kept = piece[: self.room]
         self.room -= len(kept)
         if len(kept) < len(piece):
@@ -165,6 +176,26 @@ class Credit:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Arriving(Slot):
+    """Items that have come and were not yet taken. Done once the generator has ended; `value` is then how."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items: deque[tuple[list[Any], int]] = deque()
+        self.size = 0
+
+    def has_room(self) -> bool:
+        """True unless more is here than the far end may send without being told that some was taken."""
+        return self.size < wire.WINDOW
+
+    def put(self, segments: list[Any]) -> None:
+        if not self.has_room():
+            raise wire.ProtocolError("more items than may be under way")
+        size = sum(len(segment) for segment in segments) + wire.OVERHEAD
+        self.size += size
+        self.items.append((segments, size))
 
 
 class LabelledOutput:

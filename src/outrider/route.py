@@ -79,14 +79,25 @@ class Route(Chain):
     def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call `fn(*args, **kwargs)` there; see `Session.call`."""
         check_function(fn)
-        with self.open() as far:
-            return far.call(fn, *args, **kwargs)
+        far = self.open()
+        try:
+            value = far.call(fn, *args, **kwargs)
+        except BaseException:
+            far.close()
+            raise
+        return far.closing_after(value)
 
     def call_detailed(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CompletedCall:
         """Call, with what it printed, how long it took, and where it ran."""
         check_function(fn)
-        with self.open() as far:
-            return far.call_detailed(fn, *args, **kwargs)
+        far = self.open()
+        try:
+            done = far.call_detailed(fn, *args, **kwargs)
+        except BaseException:
+            far.close()
+            raise
+        far.closing_after(done.value)
+        return done
 
     def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method there and bring the object's changed state back; see `Session.invoke`."""

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from outrider import calls
 from outrider.chain import Chain
 from outrider.command import Argument, Command
-from outrider.connection import Connection
+from outrider.connection import CALL_ANSWERS, Connection
 from outrider.errors import (
     CommandFailed,
     ConfigError,
@@ -70,6 +70,16 @@ class Session:
     def timeout(self) -> float | None:
         """Seconds that one call, command or transfer may take; None: any time."""
         return self._options.timeout
+
+    @property
+    def trust(self) -> str:
+        """How values come back: "pickle" or "data"."""
+        return self._options.trust
+
+    @property
+    def answer_limit(self) -> int:
+        """Bytes of one answer, or of one item of a generator, at the most."""
+        return self._options.answer_limit
 
     @property
     def label(self) -> str:
@@ -223,7 +233,10 @@ class Session:
             flags |= OPTIONS
             segments.insert(0, data.dumps(options))
         request = connection.new_request(
-            on_output or settings.on_output, settings.timeout, label=self.label if settings.show else None
+            on_output or settings.on_output,
+            settings.timeout,
+            CALL_ANSWERS,
+            label=self.label if settings.show else None,
         )
         request.future = future
         if "debug" in options:
@@ -237,16 +250,35 @@ class Session:
             request.shown.finish()
         if isinstance(request.value, BaseException):
             raise request.value
-        kind, _, segments = request.value
+        if request.arriving is not None:
+            from outrider.generators import FarGenerator
+
+            return FarGenerator(self, request), calls.duration_of(request.value[2], self.place)
+        value, duration = self.outcome(request, request.value, subject)
+        if request.fault is not None:
+            raise request.fault
+        return value, duration
+
+    def outcome(self, request: Request, answer: Any, subject: Any = None) -> tuple[Any, float]:
+        """(value, seconds that it took there) of an answer to a call; what it raised is raised."""
+        if isinstance(answer, BaseException):
+            raise answer
+        kind, _, segments = answer
         if kind == wire.RAISED:
             stderr = request.printed("stderr")
             raise calls.exception(segments, self._options.trust, self.place, stderr, self._hint)
         duration, value = calls.returned(
             segments, self._options.trust, self.place, subject, self._options.answer_limit
         )
-        if request.fault is not None:
-            raise request.fault
         return value, duration
+
+    def closing_after(self, value: T) -> T:
+        """Close the session; if `value` is a generator that runs in it, only when that has ended."""
+        if type(value).__module__ == "outrider.generators":
+            value.then(self.close)  # type: ignore[attr-defined]
+        else:
+            self.close()
+        return value
 
     def _completed_call(self, request: Request, subject: Any = None) -> CompletedCall:
         value, duration = self._answer(request, subject)

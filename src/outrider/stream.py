@@ -99,8 +99,8 @@ class NearLink(Link):
         """Send one message as soon as it can be written; never waits. For the thread that reads, and for cancelling."""
         self._post(b"".join(b"".join(buffers) for buffers in wire.message_frames(kind, ident, segments)))
 
-    def post_frame(self, kind: int, ident: int, payload: bytes) -> None:
-        self._post(wire.frame(kind, ident, payload))
+    def post_frame(self, kind: int, ident: int, payload: bytes, flags: int = 0) -> None:
+        self._post(wire.frame(kind, ident, payload, flags))
 
     def _post(self, frames: bytes) -> None:
         with self._posting:

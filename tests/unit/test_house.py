@@ -28,7 +28,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("modules",),
     ("calls", "missing", "request", "hub", "stream", "opening", "futures"),
     ("relaying", "connection"),
-    ("transfer", "session"),  # a session hands its files to transfer, which knows sessions by type only
+    (
+        "transfer",
+        "session",
+        "generators",
+    ),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
     ("route",),
     ("fanout",),

@@ -16,6 +16,7 @@ RAISED_STATE = 1
 """Flag of RAISED: the object's state is in there too."""
 
 DURATION = struct.Struct("<d")
+GENERATORS = ("generator", "async_generator")
 
 
 class CallCancelled(BaseException):
@@ -84,6 +85,7 @@ class Calls:
         self.inputs = inputs
         self.threads = {}
         self.cancelled = set()
+        self.streams = {}
 
     def run_in_thread(self, ident, flags, segments, main_thread):
         """Run one call beside the one that the main thread is busy with."""
@@ -133,6 +135,10 @@ class Calls:
                 function = debugged(self.link, self.inputs, ident, function)
             value = plain(function, args, kwargs)
             del args, kwargs
+            if type(value).__name__ in GENERATORS:
+                from .generators import stream
+
+                value = stream(self, ident, flags, value, as_data, started)
             duration = time.monotonic() - started
             packed = (
                 self._with_state(value, subject)
@@ -168,6 +174,13 @@ class Calls:
     def cancel(self, ident, main_thread):
         """Interrupt a running call: by a signal in the main thread, else at its next step of Python code."""
         self.cancelled.add(ident)
+        items = self.streams.get(ident)
+        if items is None:
+            self._interrupt(ident, main_thread)
+        else:
+            items.cancel(lambda: self._interrupt(ident, main_thread))
+
+    def _interrupt(self, ident, main_thread):
         thread = self.threads.get(ident)
         if thread is None:
             return

@@ -179,8 +179,13 @@ class Far:
 
     def _interrupted(self, *_):
         wanted = self.main_ident is not None and self.main_ident in self.calls.threads
-        if wanted and self.main_ident in self.calls.cancelled:
+        if wanted and self.main_ident in self.calls.cancelled and not self._shielded():
             raise calls.CallCancelled("cancelled")
+
+    def _shielded(self):
+        """True while a generator's item is on its way out: half a frame must not be the last."""
+        items = self.calls.streams.get(self.main_ident)
+        return items is not None and items.shielded
 
     def _stand_in(self):
         """Reads the stream while the main thread is busy with a call that takes its time."""
@@ -236,6 +241,9 @@ class Far:
             self.with_commands().start(ident, data.loads(segments[0]))
         elif kind == wire.DATA:
             self._input(ident, flags, segments[0])
+        elif kind == wire.CREDIT and flags & wire.ITEMS:
+            if ident in self.calls.streams:
+                self.calls.streams[ident].grant(int(segments[0]))
         elif kind == wire.CREDIT:
             self.output.grant(ident, int(segments[0]))
             if self.pump is not None:

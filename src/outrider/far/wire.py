@@ -29,7 +29,8 @@ import struct
     BYE,
     PING,
     PONG,
-) = range(1, 17)
+    ITEM,
+) = range(1, 18)
 
 LARGE = 0x80
 """Flag: the payload is a table of segment sizes; PART frames with the same id follow."""
@@ -38,6 +39,10 @@ END = 0x40
 STDIN, STDOUT, STDERR, CONTENT = 0, 1, 2, 3
 """Channels of DATA, in the flags' low bits."""
 CHANNEL = 0x0F
+OVERHEAD = 16384
+"""Bytes that an item of a generator counts besides its own: so that of small ones, too, only some are made ahead."""
+ITEMS = 1
+"""Flag on CREDIT: it is for what a generator yields, not for what is printed."""
 
 CHUNK = 256 * 1024
 """Payload bytes of a PART or DATA frame at the most: what a small message may have to wait for."""
