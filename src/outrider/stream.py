@@ -63,6 +63,7 @@ class NearLink(Link):
             return
         for buffers in wire.message_frames(kind, ident, segments, flags):
             self._write(buffers, deadline)
+            self._give_way()
 
     def send_frame(
         self, kind: int, ident: int, payload: bytes = b"", flags: int = 0, deadline: float | None = None
@@ -71,7 +72,7 @@ class NearLink(Link):
 
     def _write(self, buffers: list[Any], deadline: float | None = None) -> None:
         left = -1 if deadline is None else max(0, deadline - time.monotonic())
-        if not self._writing.acquire(True, left):
+        if not self._take_turn(left):
             raise Stalled
         try:
             if self._outbox:

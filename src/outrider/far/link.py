@@ -73,6 +73,7 @@ class Link:
         self.over = False
         self.reading = allocate_lock()
         self._writing = allocate_lock()
+        self._in_line = []
         self._arriving = {}
         self._waiting = []
         self._first_ident = first_ident
@@ -89,14 +90,35 @@ class Link:
         else:
             for buffers in wire.message_frames(kind, ident, segments, flags):
                 self._write(buffers)
+                self._give_way()
 
     def send_frame(self, kind, ident, payload=b"", flags=0):
         """Send one bare frame: no segments, for DATA, CREDIT and the like."""
         self._write(wire.frame_buffers(kind, ident, payload, flags))
 
     def _write(self, buffers):
-        with self._writing:
+        self._take_turn()
+        try:
             wire.write_all(self.write_fd, buffers)
+        finally:
+            self._writing.release()
+
+    def _take_turn(self, timeout=-1):
+        """Wait to write, at most `timeout` seconds (-1: any time); False if that was too short."""
+        if self._writing.acquire(False):
+            return True
+        self._in_line.append(None)
+        try:
+            return self._writing.acquire(True, timeout)
+        finally:
+            self._in_line.pop()
+
+    def _give_way(self):
+        """Between two parts: a lock goes to whoever asks first, and that is always who has just let go of it."""
+        patience = 40
+        while self._in_line and patience:
+            time.sleep(0.00005)
+            patience -= 1
 
     def try_send(self, kind, ident, segments, timeout):
         """Send one small message unless somebody else is stuck in writing for longer than `timeout` seconds."""

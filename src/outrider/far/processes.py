@@ -26,8 +26,11 @@ def become_subreaper():
 
 def _read(path):
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            return os.read(fd, 1 << 20)
+        finally:
+            os.close(fd)
     except OSError:
         return b""
 
