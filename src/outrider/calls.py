@@ -208,6 +208,34 @@ def restore(subject: Any, state: tuple[Any, Any, Any], sent: set[str]) -> None:
         subject.update(pairs or [])
 
 
+def plain_state(state: Any, subject: object) -> tuple[Any, Any, Any]:
+    """An object's state as an untrusted far end tells it, or FarError: plain data for attributes and items, and no more."""
+    good = isinstance(state, tuple) and len(state) == 3
+    attributes, items, pairs = state if good else (None, None, None)
+    parts = attributes if isinstance(attributes, tuple) else (attributes,)
+    good = good and len(parts) <= 2 and all(part is None or isinstance(part, dict) for part in parts)
+    names = [name for part in parts for name in part or ()] if good else []
+    good = good and all(isinstance(name, str) and not name.startswith("__") for name in names)
+    if isinstance(attributes, tuple):  # the second part is for slots: only such as there are
+        slots = {name for kind in type(subject).__mro__ for name in _slots_of(kind)}
+        good = good and len(parts) == 2 and set(parts[1] or ()) <= slots
+    good = good and (attributes is None or bool(parts[0]) <= hasattr(subject, "__dict__"))
+    good = good and (items is None or (isinstance(items, list) and isinstance(subject, list)))
+    good = good and (pairs is None or (isinstance(pairs, list) and isinstance(subject, dict)))
+    good = good and all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs or ())
+    if not good:
+        raise FarError(
+            "it tells a state that its object cannot have",
+            hint="do not trust that far end: it does not keep to the rules",
+        )
+    return attributes, items, pairs
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    slots = kind.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
 # --- exceptions ------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from outrider.connection import CALL_ANSWERS, Connection
 from outrider.errors import (
     CommandFailed,
     ConfigError,
+    FarError,
     Lost,
     OutriderError,
     Refused,
@@ -140,9 +141,9 @@ class Session:
         state_on_error: bool = False,
     ) -> CompletedCall:
         """As `invoke`, with arguments as a sequence and a mapping, so that options of ours never meet names of yours."""
-        if self._options.trust == "data":
+        if self._options.trust == "data" and hasattr(subject, "__setstate__"):
             raise Refused(
-                "an object's state does not come back from an untrusted far end",
+                f"{type(subject).__name__} takes its state by __setstate__, which an untrusted far end must not reach",
                 hop=self.place,
                 hint="return plain data from a function instead, with call()",
             )
@@ -158,14 +159,24 @@ class Session:
         self.connection.wait(request, self.timeout)
         kind, flags, segments = request.value
         if kind == wire.RAISED:
-            if flags & RAISED_STATE:
-                _, state = calls.unpack(segments[2:], "pickle", subject)
-                calls.restore(subject, state, sent)
+            if flags & RAISED_STATE and state_on_error:
+                self._restore(subject, self._unpacked(segments[2:], subject), sent)
             return self._completed_call(request)
         done = self._completed_call(request, subject)
-        value, state = done.value
+        return replace(done, value=self._restore(subject, done.value, sent))
+
+    def _unpacked(self, segments: list[Any], subject: Any) -> Any:
+        return calls.unpack(segments, self._options.trust, subject, self._options.answer_limit)
+
+    def _restore(self, subject: Any, answered: Any, sent: set[str]) -> Any:
+        """Bring `subject` to its far state; the value that came with that."""
+        if self._options.trust == "data":
+            if not isinstance(answered, tuple) or len(answered) != 2:
+                raise FarError("its answer has no state", hop=self.place, hint="do not trust that far end")
+            answered = answered[0], calls.plain_state(answered[1], subject)
+        value, state = answered
         calls.restore(subject, state, sent)
-        return replace(done, value=value)
+        return value
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Start a call and return a future of its value; cancelling the future ends the call there."""

@@ -199,3 +199,16 @@ def die_once(mark):
         open(mark, "w").close()  # noqa: PTH123
         os._exit(9)
     return "survived"
+
+
+class Case:
+    """Its state is plain data."""
+
+    def __init__(self):
+        self.seen = ["a"]
+        self.open = True
+
+    def judge(self, what):
+        self.seen.append(what)
+        self.__dict__.pop("open", None)
+        raise Trouble("judge left", 2)

@@ -458,8 +458,27 @@ def test_untrusted_answers_are_data_only():
             far.call(far_work.Lab)
         with pytest.raises(FarError, match="why"):
             far.call(far_work.raises, "why")
-        with pytest.raises(Refused):
+        with pytest.raises(FarError, match="Lab is not plain data"):  # it holds itself
             far.invoke(far_work.Lab(), "run", 1)
+        with pytest.raises(Refused, match="__setstate__"):
+            far.invoke(far_work.WithState(), "run", 1)
+
+
+def test_an_untrusted_far_end_tells_a_state_of_plain_data():
+    with HERE.options(trust="data", show=False).open() as far:
+        slotted, growing = far_work.Slotted(), far_work.Growing([1])
+        far.invoke(slotted, "change")
+        assert slotted.kept == 10
+        assert not hasattr(slotted, "gone")
+        far.invoke(growing, "grow", 2)
+        assert growing == [1, 2]
+        case = far_work.Case()
+        with pytest.raises(FarError, match="judge left"):
+            far.invoke_detailed(case, "judge", ["b"], state_on_error=True)
+        assert vars(case) == {"seen": ["a", "b"]}
+        with pytest.raises(FarError, match="judge left"):
+            far.invoke(case, "judge", "c")
+        assert vars(case) == {"seen": ["a", "b"]}
 
 
 def test_debugging_is_refused_unless_allowed(far):

@@ -374,6 +374,45 @@ def test_hostile_values_are_refused(liars, what):
         far.call(far_work.add, 1)
 
 
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self, number):
+        self.count += number
+
+
+class Slotted:
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+
+STATES = {
+    "none": "dumps(1)",
+    "no state": "dumps((1, 2))",
+    "a dunder": "dumps((1, ({'__class__': 'str'}, None, None)))",
+    "a number as a name": "dumps((1, ({1: 2}, None, None)))",
+    "slots that are none": "dumps((1, (({}, {'gone': 1}), None, None)))",
+    "the class as a slot": "dumps((1, ((None, {'__class__': 1}), None, None)))",
+    "items of what is no list": "dumps((1, ({}, [1], None)))",
+    "pairs of what is no dict": "dumps((1, ({}, None, [(1, 2)])))",
+    "a text": "dumps((1, ('count', None, None)))",
+}
+
+
+@pytest.mark.parametrize("kind", [Counter, Slotted])
+@pytest.mark.parametrize("state", STATES)
+def test_no_state_is_taken_over_that_an_object_cannot_have(liars, state, kind):
+    subject = kind()
+    with liars.route("said", STATES[state]).open() as far, pytest.raises(FarError, match="hint:"):
+        far.invoke(subject, "add", 1)
+    assert type(subject) is kind
+    assert subject.count == 0
+    assert getattr(subject, "__dict__", {}) in ({}, {"count": 0})
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 ROOT = "[[], 'folder', 0o755, 0, 0, None]"

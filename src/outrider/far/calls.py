@@ -141,7 +141,7 @@ class Calls:
                 value = stream(self, ident, flags, value, as_data, started)
             duration = time.monotonic() - started
             packed = (
-                self._with_state(value, subject)
+                self._with_state(value, subject, as_data)
                 if flags & INVOKE
                 else pack_value(value, as_data, self.modules.near_python)
             )
@@ -154,15 +154,17 @@ class Calls:
             answer = self._failure(error, as_data, started)
             if flags & INVOKE and options.get("state_on_error") and subject is not None:
                 try:
-                    return wire.RAISED, answer + self._with_state(None, subject), RAISED_STATE
+                    return wire.RAISED, answer + self._with_state(None, subject, as_data), RAISED_STATE
                 except Exception:  # the exception itself matters more than a state that cannot travel
                     pass
             return wire.RAISED, answer, 0
 
     @staticmethod
-    def _with_state(value, subject):
-        from .state import pack_state
+    def _with_state(value, subject, as_data):
+        from .state import pack_state, state_of
 
+        if as_data:
+            return pack_value((value, state_of(subject)), True, None)
         return pack_state(value, subject)
 
     @staticmethod
