@@ -24,6 +24,7 @@ PACK = 2048
 """Bytes from which on sources are compressed."""
 PIECE = 1 << 22
 """Bytes of a package's data in one answer, at the most."""
+AUTORELOAD = "IPython.extensions.autoreload"
 SCRIPT_NAMES = ("__main__", "__mp_main__", MAIN)
 
 Found = dict[str, Any] | None
@@ -262,7 +263,17 @@ class ModuleServer:
 def _changed(held: Held) -> bool:
     """True if the module was imported, reloaded or exchanged here since the far end got it."""
     module = sys.modules.get(held.name)
-    return module is not held.module or getattr(module, "__spec__", None) is not held.spec
+    if module is not held.module or getattr(module, "__spec__", None) is not held.spec:
+        return True
+    # It mends functions in place when their file changes, so that a module does not show that it is another.
+    return AUTORELOAD in sys.modules and held.source is not None and held.source.stamp != _stamp_of(held.spec)
+
+
+def _stamp_of(spec: ModuleSpec | None) -> tuple[int, int] | None:
+    try:
+        return sources.stamp(str(spec.origin)) if spec is not None and spec.has_location else None
+    except OSError:
+        return None
 
 
 def _is_namespace(name: str) -> bool:

@@ -20,15 +20,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a module and what it imports: `at_once` when it is itself imported, `later` perhaps."""
+    """The text of a module and what it imports: `at_once` when it is itself imported, `later` perhaps.
+
+    stamp: of its file; None if it has none.
+    """
 
     text: str
     at_once: tuple[str, ...]
     later: tuple[str, ...]
+    stamp: tuple[int, int] | None = None
 
 
-_read: dict[tuple[str, bool, str], tuple[tuple[int, int], Source]] = {}
-"""What was read, by file and module name, for as long as the file's time and size stay."""
+_read: dict[tuple[str, bool, str], Source] = {}
+"""What was read, by file and package, for as long as the file's stamp stays."""
 
 
 def spec_of(name: str) -> ModuleSpec | None:
@@ -96,12 +100,17 @@ def read(name: str, spec: ModuleSpec) -> Source | None:
 def read_file(file: str, package: str, *, script: bool = False) -> Source:
     """The source of a file in `package`, parsed once. Raises OSError, SyntaxError (an unknown encoding)."""
     key = file, script, package
-    stat = Path(file).stat()
-    stamp = stat.st_mtime_ns, stat.st_size
-    if key not in _read or _read[key][0] != stamp:
+    now = stamp(file)
+    if key not in _read or _read[key].stamp != now:
         text = importlib.util.decode_source(Path(file).read_bytes())
-        _read[key] = stamp, Source(text, *_imports(text, package))
-    return _read[key][1]
+        _read[key] = Source(text, *_imports(text, package), now)
+    return _read[key]
+
+
+def stamp(file: str) -> tuple[int, int]:
+    """What changes when a file does: its time and its size. Raises OSError."""
+    stat = Path(file).stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _imports(text: str, package: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
