@@ -1,14 +1,14 @@
 """Calls at the far end: unpack, run, pack the value. What few calls need (a failure, a state) is imported then."""
 
 import io
-import struct
 import sys
 import time
 from _thread import get_ident
 
 from . import data, packing, wire
 from .modules import MAIN
-from .quick import pickle, signal, threading_of
+from .pickling import pickle
+from .quick import signal, struct, threading_of
 
 INVOKE, AS_DATA, OPTIONS = 1, 2, 4
 """Flags of CALL: a method whose object's state comes back; answer in the data codec; options stand first."""
@@ -77,6 +77,8 @@ def plain(function, args, kwargs):
 
 class Calls:
     """Runs calls; one at a time in the main thread, which can be interrupted, others in threads."""
+
+    Cancelled = CallCancelled
 
     def __init__(self, link, output, modules, inputs):
         self.link = link

@@ -7,7 +7,7 @@ reader of outrider.values, which alone makes values of such names, and bounds th
 A list of nothing but small ints, of floats or of texts is packed as a whole: so that long lists cost no step each.
 """
 
-import struct
+from .quick import struct
 
 MAX_DEPTH = 100
 MAX_INT_BYTES = 1785
@@ -30,7 +30,7 @@ _TAGS: "dict[type, bytes]" = {list: b"l", tuple: b"t", set: b"w", frozenset: b"z
 _CONTAINERS = {108: list, 116: tuple, 119: set, 122: frozenset}
 _ERRORS = (
     IndexError,
-    struct.error,
+    struct.error,  # type: ignore[attr-defined]
     UnicodeDecodeError,
     TypeError,
     ArithmeticError,
@@ -152,7 +152,7 @@ def _write_all(values, add, buffers, depth):
                     add(struct.pack("<%dI" % count, *map(len, values)))
                     add(_U8.pack(len(body)))
                     return add(body)
-            except struct.error:  # a number that needs more than 8 bytes
+            except struct.error:  # type: ignore[attr-defined]  # a number that needs more than 8 bytes
                 pass
     add(_LIST.pack(b"*", count))
     _write(values, add, buffers, depth)

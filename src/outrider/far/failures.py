@@ -3,7 +3,7 @@
 import os
 
 from . import data
-from .quick import pickle
+from .pickling import pickle
 
 
 def describe(error, as_data, duration):

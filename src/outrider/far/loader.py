@@ -47,6 +47,7 @@ AT_START = (
     "main",
     "calls",
     "packing",
+    "pickling",
     "quick",
     "output",
     "modules",

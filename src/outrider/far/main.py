@@ -6,9 +6,8 @@ import time
 from _collections import deque  # type: ignore[import-not-found]
 from _thread import allocate_lock, get_ident, start_new_thread
 
-from . import calls, data, link, output, wire
+from . import data, link, wire
 from .guardian import SESSION_MARK, Guardian
-from .modules import NearModules
 from .quick import signal
 
 TICK = 0.005
@@ -51,13 +50,20 @@ class Far:
         self.session_mark = "%s=%s" % (SESSION_MARK, self.mark)
         self.guardian = Guardian(self.session_mark)
         self._greet(self._settle(hello))
-        # While the greeting is on its way, and with it the first request:
+        self._prepare(hello["python"])
+
+    def _prepare(self, near_python):
+        """Get ready for calls, while the greeting is on its way there and the first request on its way here."""
         self.guardian.start()
-        self.output = output.CallOutput(self.link)
-        output.replace_streams(self.output)
-        self.modules = NearModules(self.link, hello["python"])
+        from .calls import Calls
+        from .modules import NearModules
+        from .output import CallOutput, replace_streams
+
+        self.output = CallOutput(self.link)
+        replace_streams(self.output)
+        self.modules = NearModules(self.link, near_python)
         self.modules.install()
-        self.calls = calls.Calls(self.link, self.output, self.modules, self.inputs)
+        self.calls = Calls(self.link, self.output, self.modules, self.inputs)
 
     @staticmethod
     def _take_descriptors():
@@ -172,7 +178,7 @@ class Far:
         self.main_ident = ident
         try:
             self.calls.run(ident, flags, segments)
-        except calls.CallCancelled:  # it came just after the call had ended
+        except self.calls.Cancelled:  # it came just after the call had ended
             pass
         finally:
             self.main_ident = None
@@ -180,7 +186,7 @@ class Far:
     def _interrupted(self, *_):
         wanted = self.main_ident is not None and self.main_ident in self.calls.threads
         if wanted and self.main_ident in self.calls.cancelled and not self._shielded():
-            raise calls.CallCancelled("cancelled")
+            raise self.calls.Cancelled("cancelled")
 
     def _shielded(self):
         """True while a generator's item is on its way out: half a frame must not be the last."""

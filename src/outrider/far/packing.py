@@ -5,9 +5,8 @@ bytearray to its file as the object that it is, behind an opcode of its own. Tha
 fetches a buffer, so that bytes travel like an array's buffer, wherever in the value they are.
 """
 
-import struct
-
-from .quick import pickle
+from .pickling import pickle
+from .quick import struct
 
 LARGE = 65536
 """Bytes from which on the pickler hands an object to its file instead of copying it (the size of its frames)."""

@@ -1,33 +1,9 @@
-"""Modules of the standard library that the first call needs, without the milliseconds of what they import besides."""
+"""Modules of the standard library that every start needs, without the milliseconds of what they import besides."""
 
 import _signal as signal  # type: ignore[import-not-found]  # signal itself imports enum and more
-import sys
+import _struct as struct  # all of it: struct only gives it its name
 
-__all__ = ["pickle", "signal", "threading_of"]
-
-
-def _pickle_core():
-    """pickle's C core. It takes `partial` from functools and nothing else, whose own imports cost 2 ms of every start."""
-    try:
-        if "functools" in sys.modules:
-            import _pickle
-
-            return _pickle
-        import _functools  # type: ignore[import-not-found]
-
-        sys.modules["functools"] = _functools
-        try:
-            import _pickle
-        finally:
-            del sys.modules["functools"]
-        return _pickle
-    except ImportError:  # a Python that is not C
-        import pickle
-
-        return pickle
-
-
-pickle = _pickle_core()
+__all__ = ["signal", "struct", "threading_of"]
 
 
 def threading_of(main_thread):

@@ -1,7 +1,7 @@
 """An invoked object's state: brought back apart from the value, so that the near end's object can take it over."""
 
 from . import packing
-from .quick import pickle
+from .pickling import pickle
 
 SELF = "self"
 """The persistent id that stands for the invoked object itself, so that it keeps its identity."""

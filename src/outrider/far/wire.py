@@ -10,7 +10,8 @@ A segment that is `bytes` arrives as bytes, and any other as a bytearray: neithe
 
 import io
 import os
-import struct
+
+from .quick import struct
 
 (
     HELLO,
