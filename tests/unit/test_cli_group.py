@@ -140,3 +140,17 @@ def test_a_terminal_shows_a_table_and_then_what_was_gathered():
         assert b"bash ended with status 1" in terminal.shown
         assert b"1 done, 1 failed (env(N=2))" in terminal.shown
         assert b"\x07" not in terminal.shown
+
+
+@pytest.mark.parametrize("more", [(), ("--lines",)])
+def test_ctrl_c_while_members_open(more):
+    routes = [f"login(setup=['echo opening >/dev/tty; sleep 98764{number}'])" for number in range(3)]
+    words = [word for route in routes for word in ("--on", route)]
+    with on_terminal("group", "run", *more, *words, "--", "true", size=(24, 100)) as terminal:
+        terminal.expect(b"opening")
+        terminal.type(b"\x03")
+        assert terminal.end() == 130
+        assert terminal.restored()
+        assert b"3 given up" in terminal.shown
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 98764" not in listed
