@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from outrider import hops
 from outrider.command import Command
 from outrider.errors import (
     Cancelled,
@@ -16,22 +17,6 @@ from outrider.errors import (
     Unserializable,
     VersionMismatch,
 )
-from outrider.hops import (
-    apptainer,
-    cwd,
-    docker,
-    env,
-    flux,
-    local,
-    login,
-    podman,
-    relay,
-    singularity,
-    slurm,
-    ssh,
-    sudo,
-    tempdir,
-)
 from outrider.hops.base import Hop
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
@@ -41,6 +26,22 @@ from outrider.values import register_data
 
 if TYPE_CHECKING:
     from outrider.group import Group
+    from outrider.hops import (
+        apptainer,
+        cwd,
+        docker,
+        env,
+        flux,
+        local,
+        login,
+        podman,
+        relay,
+        singularity,
+        slurm,
+        ssh,
+        sudo,
+        tempdir,
+    )
 
 __version__ = "0.1.0.dev0"
 
@@ -84,9 +85,19 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What few programs use is imported when it is first asked for."""
+    """What a program may do without is imported when it is first asked for: the hops, and groups."""
+    found: Any
     if name == "Group":
-        from outrider.group import Group
+        from outrider import group
 
-        return Group
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = group.Group
+    elif name in hops.FILES:
+        found = getattr(hops, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -23,7 +23,6 @@ from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
 from outrider.far import data, loader, wire
 from outrider.hops.base import Prompt
-from outrider.hops.ssh import Ssh, socket_fits
 from outrider.hub import hub
 from outrider.options import Options
 from outrider.stream import Stalled, write_within
@@ -455,6 +454,8 @@ def with_sharing_settled(chain: Chain) -> Chain:
     """
     if not any(hop.name == "ssh" for hop in chain.hops):
         return chain
+    from outrider.hops.ssh import Ssh, socket_fits
+
     # ssh takes ~ from the account, not from $HOME, which may differ: in tests, under cron, after su.
     try:
         home = pwd.getpwuid(os.getuid()).pw_dir

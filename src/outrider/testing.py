@@ -27,6 +27,7 @@ from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops import registry
 from outrider.hops.base import Hop, Prompt
+from outrider.hops.local import Local
 from outrider.hops.options import given, options_of
 
 Run = Callable[[Command, bytes], tuple[int, bytes]]
@@ -163,7 +164,7 @@ def _check_value(hop: Hop) -> None:
         f"{hop.name}: two with the same options must be equal, with one hash",
     )
     _require(
-        hop != registry.BUILT_IN[0]() or type(hop) is registry.BUILT_IN[0],
+        hop != Local() or type(hop) is Local,
         f"{hop.name}: equal to another kind of hop",
     )
 

@@ -60,7 +60,7 @@ def values(option: Option) -> st.SearchStrategy[object]:
 @st.composite
 def hops(draw: st.DrawFn) -> Hop:
     """Any built-in hop with some of its options."""
-    kind = draw(st.sampled_from(registry.BUILT_IN))
+    kind = draw(st.sampled_from(registry.built_in()))
     options = options_of(kind)
     required = [*kind.positional[:1], *_required(kind)]
     chosen = draw(st.lists(st.sampled_from(sorted(options)), unique=True, max_size=4)) if options else []

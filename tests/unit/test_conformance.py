@@ -46,7 +46,7 @@ RUNNABLE = [hop for hop in HOPS if hop.name in ("local", "tempdir", "env", "logi
 
 
 def test_every_built_in_hop_is_checked() -> None:
-    assert {type(hop) for hop in HOPS} == set(registry.BUILT_IN)
+    assert {type(hop) for hop in HOPS} == set(registry.built_in())
 
 
 @pytest.mark.parametrize("hop", HOPS, ids=repr)

@@ -6,7 +6,7 @@ import pytest
 
 from outrider import errors
 from outrider.hops.options import options_of
-from outrider.hops.registry import BUILT_IN
+from outrider.hops.registry import built_in
 from outrider.options import Options
 from tests import doc_pages
 from tests.doc_pages import PAGES, ROOT
@@ -24,7 +24,7 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{target} is not there"
 
 
-@pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", built_in(), ids=lambda kind: kind.name)
 def test_each_hop_has_a_page_with_its_options_an_example_and_pitfalls(kind):
     page = ROOT / "docs" / "hops" / f"{kind.name}.md"
     text = page.read_text()

@@ -192,3 +192,26 @@ def test_a_verb_imports_nothing_heavy_but_what_it_is_made_with() -> None:
     verb = f"try:\n    exec({verb!r})\nexcept SystemExit as done:\n    assert not done.code"
     made_with = {"click", "json", "datetime", "uuid"}  # the last two by click itself
     assert imported_by(verb) & NOT_AT_ONCE - made_with == set()
+
+
+def test_a_hop_is_imported_when_it_is_first_asked_for() -> None:
+    found = imported_by(
+        "import outrider\nassert outrider.Route.named('cwd:/usr').hops[0] == outrider.cwd('/usr')"
+    )
+    assert "outrider.hops.cwd" in found
+    assert not found & {"outrider.hops.ssh", "outrider.hops.docker", "outrider.hops.slurm"}
+
+
+def test_a_hops_name_is_the_hop_however_its_file_was_imported() -> None:
+    lines = ("from outrider.hops.ssh import Ssh", "from outrider.hops import ssh", "import outrider")
+    check = "\n".join([*lines, "assert ssh is Ssh is outrider.ssh"])
+    assert "outrider.hops.ssh" in imported_by(check)
+    from outrider import hops
+    from outrider.hops import registry
+
+    for name in hops.FILES:
+        kind = registry.find(name)
+        assert name in (kind.name, *kind.aliases)
+        assert getattr(outrider, name) is getattr(hops, name) is kind
+    assert {*hops.FILES} == {word for kind in registry.built_in() for word in (kind.name, *kind.aliases)}
+    assert {*hops.__all__} == {*hops.FILES}

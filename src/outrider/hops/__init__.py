@@ -1,24 +1,69 @@
 """The hops: one small file each, options and how it wraps a command. No hop does any I/O.
 
-The lower-case names make hops: `ssh("login") | sudo("grader")`. They stand beside files of the same names, so
-all are imported here at once: whoever imports one finds the hop under its name, never the file.
+The lower-case names make hops: `ssh("login") | sudo("grader")`. They stand beside files of the same names: whoever asks
+for one finds the hop under its name, never the file. Each file is imported when its hop is first asked for, as most
+routes have one or two.
 """
 
-from outrider.hops.apptainer import Apptainer as apptainer
-from outrider.hops.cwd import Cwd as cwd
-from outrider.hops.docker import Docker as docker
-from outrider.hops.env import Env as env
-from outrider.hops.flux import Flux as flux
-from outrider.hops.local import Local as local
-from outrider.hops.login import Login as login
-from outrider.hops.podman import Podman as podman
-from outrider.hops.relay import Relay as relay
-from outrider.hops.slurm import Slurm as slurm
-from outrider.hops.ssh import Ssh as ssh
-from outrider.hops.sudo import Sudo as sudo
-from outrider.hops.tempdir import Tempdir as tempdir
+from __future__ import annotations
 
-singularity = apptainer
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outrider.hops.apptainer import Apptainer as apptainer
+    from outrider.hops.cwd import Cwd as cwd
+    from outrider.hops.docker import Docker as docker
+    from outrider.hops.env import Env as env
+    from outrider.hops.flux import Flux as flux
+    from outrider.hops.local import Local as local
+    from outrider.hops.login import Login as login
+    from outrider.hops.podman import Podman as podman
+    from outrider.hops.relay import Relay as relay
+    from outrider.hops.slurm import Slurm as slurm
+    from outrider.hops.ssh import Ssh as ssh
+    from outrider.hops.sudo import Sudo as sudo
+    from outrider.hops.tempdir import Tempdir as tempdir
+
+    singularity = apptainer
+
+FILES = {
+    "apptainer": "apptainer",
+    "cwd": "cwd",
+    "docker": "docker",
+    "env": "env",
+    "flux": "flux",
+    "local": "local",
+    "login": "login",
+    "podman": "podman",
+    "relay": "relay",
+    "singularity": "apptainer",
+    "slurm": "slurm",
+    "ssh": "ssh",
+    "sudo": "sudo",
+    "tempdir": "tempdir",
+}
+"""Each name of a built-in hop, and the file that it stands in."""
+
+
+class _Hops(ModuleType):
+    """This package. Python sets an attribute for every file that it imports: for a hop's file, this sets the hop."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FILES and isinstance(value, ModuleType):
+            value = getattr(value, name.capitalize())
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in FILES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import_module(f"{__name__}.{FILES[name]}")
+        return self.__dict__[FILES[name]]
+
+
+sys.modules[__name__].__class__ = _Hops
 
 __all__ = [
     "apptainer",

@@ -5,50 +5,28 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from outrider import hops
 from outrider.errors import ConfigError
-from outrider.hops.apptainer import Apptainer
 from outrider.hops.base import Hop
-from outrider.hops.cwd import Cwd
-from outrider.hops.docker import Docker
-from outrider.hops.env import Env
-from outrider.hops.flux import Flux
-from outrider.hops.local import Local
-from outrider.hops.login import Login
 from outrider.hops.nearness import nearest
-from outrider.hops.podman import Podman
-from outrider.hops.relay import Relay
-from outrider.hops.slurm import Slurm
-from outrider.hops.ssh import Ssh
-from outrider.hops.sudo import Sudo
-from outrider.hops.tempdir import Tempdir
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "outrider.hops"
 
-BUILT_IN: tuple[type[Hop], ...] = (
-    Local,
-    Cwd,
-    Env,
-    Tempdir,
-    Login,
-    Ssh,
-    Sudo,
-    Relay,
-    Docker,
-    Podman,
-    Apptainer,
-    Slurm,
-    Flux,
-)
-_BY_NAME = {word: kind for kind in BUILT_IN for word in (kind.name, *kind.aliases)}
+
+@lru_cache(maxsize=1)
+def built_in() -> tuple[type[Hop], ...]:
+    """The classes of all hops of the house; each call but the first costs nothing."""
+    return tuple(getattr(hops, name) for name in sorted(set(hops.FILES.values())))
 
 
 def find(name: str) -> type[Hop]:
     """The hop class of that name or alias; ConfigError with the nearest name if there is none."""
-    if name in _BY_NAME:
-        return _BY_NAME[name]
+    if name in hops.FILES:
+        kind: type[Hop] = getattr(hops, name)
+        return kind
     found = _installed().get(name)
     if found is None:
         raise ConfigError(
@@ -61,12 +39,12 @@ def find(name: str) -> type[Hop]:
 
 def known(name: str) -> bool:
     """Whether some hop has that name, without loading it."""
-    return name in _BY_NAME or name in _installed()
+    return name in hops.FILES or name in _installed()
 
 
 def names() -> list[str]:
     """Every hop's name and alias, built in or installed, sorted."""
-    return sorted({*_BY_NAME, *_installed()})
+    return sorted({*hops.FILES, *_installed()})
 
 
 @lru_cache(maxsize=1)
