@@ -212,3 +212,7 @@ class Case:
         self.seen.append(what)
         self.__dict__.pop("open", None)
         raise Trouble("judge left", 2)
+
+
+def counting(stop):
+    yield from range(stop)

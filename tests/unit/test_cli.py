@@ -167,6 +167,15 @@ def test_call_reports_as_json():
     assert report["duration"] >= 0
 
 
+def test_call_prints_what_a_generator_yields_one_a_line():
+    assert outrider("call", "local", f"{WORK}:counting", "3").stdout == b"0\n1\n2\n"
+    assert json.loads(outrider("call", "--json", "local", f"{WORK}:counting", "3").stdout)["value"] == [
+        0,
+        1,
+        2,
+    ]
+
+
 def test_an_exception_shows_where_it_was_raised_there_and_no_frame_of_ours():
     done = outrider("call", "local", f"{WORK}:raises", '"the reason"')
     said = done.stderr.decode()

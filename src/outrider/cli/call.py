@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -11,6 +13,9 @@ from outrider.cli import common
 
 if TYPE_CHECKING:
     from outrider.results import CompletedCall
+
+PRINTED = object()
+"""Stands for a value that has been printed already."""
 
 
 @common.verb()
@@ -43,7 +48,7 @@ def verb(
 
     ARGS are JSON values: 3, '"text"', '[1, 2]', null. The value is printed as JSON, or as Python writes it
     where JSON cannot hold it. What the function prints goes to stderr, labelled with the host. The module is
-    looked for here, the current folder included, and travels along.
+    looked for here, the current folder included, and travels along. Of a generator each item is printed as it comes.
     """
     results = sys.stdout
     called, values, keywords = common.call_of(function, args, kw, text)
@@ -51,6 +56,8 @@ def verb(
     with common.open_for_calls(common.route_of(route, **settings)) as far:
         try:
             done = far.call_detailed(called, *values, **keywords)
+            if type(done.value).__module__ == "outrider.generators":
+                done = replace(done, value=_items(done.value, None if json_ else results))
         except Exception as error:
             if not common.raised_there(error):
                 raise
@@ -58,7 +65,18 @@ def verb(
                 common.print_json(_report_failure(error), results)
                 results.flush()
             common.call_failed(error)
-    common.print_json(_report(done) if json_ else done.value)
+    if done.value is not PRINTED:
+        common.print_json(_report(done) if json_ else done.value)
+
+
+def _items(items: Iterable[Any], file: TextIO | None) -> Any:
+    """All that a generator yields: printed as it comes, one a line, or, without a file, as a list."""
+    if file is None:
+        return list(items)
+    for item in items:
+        common.print_json(item, file)
+        file.flush()
+    return PRINTED
 
 
 def _report_failure(error: BaseException) -> dict[str, Any]:

@@ -103,10 +103,10 @@ class NearReader:
 def data_at(modules, path):
     """The data file `path`, as pkgutil joins it: the folder of a package here, which is the near end's, and a name."""
     for name, found in modules.known.items():
-        folder = (
-            posixpath.dirname(found["file"]) + "/" if found and found["package"] and found["source"] else None
-        )
-        if folder and path.startswith(folder) and name in sys.modules:
+        if not found or not found["package"] or found["source"] is None or name not in sys.modules:
+            continue
+        folder = posixpath.dirname(found["file"]) + "/"
+        if path.startswith(folder):
             there = NearFile(modules, name, path[len(folder) :])
             if there.is_file():
                 return there.read_bytes()
