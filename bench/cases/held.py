@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ SHARE = Case(
     "far-share", "The same, with its share of what several processes have in common (PSS)", "MB", goals=()
 )
 THREADS = Case("held-threads", "Threads that they add at the near end", "threads", goals=(Goal("limit", 4),))
+IDLE = Case("idle", "How often the processes of an idle session wake, near and far", "times/s")
+WATCHED = 5.0
+"""Seconds for which an idle session is watched."""
 
 
 def held_case(count: int) -> Case:
@@ -36,11 +41,12 @@ def measure(bench: Bench) -> None:
 
 def measure_at(bench: Bench, local: Target) -> None:
     count = bench.count(1000, 100)
-    for case in (AT_ONCE, UNIQUE, SHARE, held_case(count), THREADS):
+    for case in (AT_ONCE, UNIQUE, SHARE, held_case(count), THREADS, IDLE):
         bench.begin(case)
     first = [case.name for case in (AT_ONCE, UNIQUE, SHARE)]
     contenders = [who for who in (OURS, *bench.peers) if who not in ("asyncssh", "fabric", "plumbum")]
     bench.turns("local", contenders, bench.count(3, 1), partial(at_once, bench, local), first)
+    bench.turns("local", contenders, 1, partial(idle, bench, local), [IDLE.name])
     many = partial(held, bench, local, count)
     bench.turns("local", [OURS], 1, many, [held_case(count).name, THREADS.name])
 
@@ -57,6 +63,26 @@ def at_once(bench: Bench, target: Target, who: str) -> dict[str, float]:
     }
 
 
+def idle(bench: Bench, target: Target, who: str) -> dict[str, float]:
+    with bench.worker(who, target) as worker:
+        took = worker.ask("open_many", count=1)
+        pids = {worker.process.pid, *family(worker, took["pids"])}
+        time.sleep(0.5)
+        before = sum(map(wakes, pids))
+        time.sleep(WATCHED)
+        return {IDLE.name: (sum(map(wakes, pids)) - before) / WATCHED}
+
+
+def wakes(pid: int) -> int:
+    """How often the threads of a process have gone to sleep so far, which they do as often as they wake."""
+    found = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with suppress(OSError):
+            lines = status.read_text().splitlines()
+            found += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+    return found
+
+
 def held(bench: Bench, target: Target, count: int, who: str) -> dict[str, float]:
     with bench.worker(who, target) as worker:
         took: dict[str, Any] = worker.ask("open_many", count=count, at_once=16, patience=300)
@@ -66,10 +92,8 @@ def held(bench: Bench, target: Target, count: int, who: str) -> dict[str, float]
 
 def memory_below(worker: Worker, others: list[int]) -> tuple[int, int]:
     """Bytes that the worker's descendants and those others have for themselves, and with their share of what is common."""
-    from tests.world.machine import descendants
-
     unique = share = 0
-    for pid in {*descendants(worker.process.pid), *others} - {0}:
+    for pid in family(worker, others):
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:  # gone, or a zombie: of those that helped to start others
@@ -78,3 +102,9 @@ def memory_below(worker: Worker, others: list[int]) -> tuple[int, int]:
         unique += found["Private_Clean:"] + found["Private_Dirty:"]
         share += found["Pss:"]
     return unique, share
+
+
+def family(worker: Worker, others: list[int]) -> set[int]:
+    from tests.world.machine import descendants
+
+    return {*descendants(worker.process.pid), *others} - {0}
