@@ -30,34 +30,38 @@ def main() -> int:
     # written into the checkout.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(install.cache() / "compiled")
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-    ):  # servers and containers are to be taken down
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, interrupted)
     results = report.Results()
-    broken: list[str] = []
     started = time.monotonic()
     with world.world(arguments.targets, arguments.files_in) as here:
         bench = Bench(here, results, quick=arguments.quick, peers=not arguments.no_peers)
         bench.soak = (arguments.calls, arguments.opens)
-        for name, reason in here.absent.items():
-            bench.say(f"no {name}: {reason}")
-        for family in arguments.only:
-            bench.say(f"{family} ({time.monotonic() - started:.0f} s)")
-            try:
-                importlib.import_module(f"bench.cases.{family}").measure(bench)
-            except Exception as error:  # one case is not the end of the others
-                traceback.print_exc()
-                broken.append(f"{family} ({type(error).__name__}: {error})")
+        broken = measure(bench, arguments.only, started)
         results.meta = meta(here.peers_python, time.monotonic() - started)
-        if broken:
-            results.meta["broken off"] = ", ".join(broken)
+    if broken:
+        results.meta["broken off"] = ", ".join(broken)
     print(report.table(list(report.verdict_rows(results)), report.HEADS))
     if arguments.write is not None:
         write(results, arguments.write)
     return 1 if broken else 0
+
+
+def measure(bench: Bench, families: list[str], started: float) -> list[str]:
+    """Measure all; gives those that were broken off. A run that is stopped keeps what it has, and takes its servers down."""
+    broken = []
+    for name, reason in bench.world.absent.items():
+        bench.say(f"no {name}: {reason}")
+    for family in families:
+        bench.say(f"{family} ({time.monotonic() - started:.0f} s)")
+        try:
+            importlib.import_module(f"bench.cases.{family}").measure(bench)
+        except KeyboardInterrupt:
+            return [*broken, f"{family} and what follows (stopped)"]
+        except Exception as error:  # one case is not the end of the others
+            traceback.print_exc()
+            broken.append(f"{family} ({type(error).__name__}: {error})")
+    return broken
 
 
 def interrupted(number: int, _: object) -> None:
