@@ -14,6 +14,9 @@ PING_PONG = ["python3", "-c", "import os\nwhile os.write(1, os.read(0, 64)): pas
 BARE = ["python3", "-c", "pass"]
 SINK = ["sh", "-c", "cat > /dev/null"]
 READ = 1 << 18
+KEEP = """import os, sys
+into = memoryview(bytearray(int(sys.argv[1])))
+while into: into = into[os.readv(0, [into[:1 << 18]]) :]"""
 
 
 class Floor:
@@ -85,6 +88,11 @@ class Floor:
                     raise RuntimeError("the payload ended early")
                 into = into[count:]
             return {"seconds": time.perf_counter() - started, "near": far_side.peak()}
+
+
+def keep(size: int) -> list[str]:
+    """A command that keeps `size` bytes in memory, as whoever wants to use them must: `cat` does not."""
+    return ["python3", "-c", KEEP, str(size)]
 
 
 def source(size: int) -> list[str]:

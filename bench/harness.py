@@ -14,11 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.report import Case, Results
+from bench.report import FLOOR, OURS, PEERS, Case, Results
 from bench.world import TARGETS, Target, World
 
-OURS, FLOOR = "outrider", "floor"
-PEERS = ("execnet", "mitogen", "rpyc", "asyncssh", "fabric", "plumbum")
 PLACES = {OURS: "ours:Ours", FLOOR: "floors:Floor"}
 CHECKOUT = Path(__file__).parent.parent
 PATIENCE = 120.0
@@ -92,7 +90,8 @@ class Bench:
         self.world = world
         self.results = results
         self.quick = quick
-        self.peers = PEERS if peers else ()
+        self.peers = (PEERS[:3] if quick else PEERS) if peers else ()
+        self.best_peers = self.peers[:1] if quick else self.peers
         self.soak = (20_000, 200)
 
     def targets(self, only: Sequence[str] = TARGETS, quick: Sequence[str] = TARGETS) -> list[Target]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 OURS, FLOOR = "outrider", "floor"
+PEERS = ("execnet", "mitogen", "rpyc", "asyncssh", "fabric", "plumbum")
 BEST_PEER = "best peer"
 LIMIT = "limit"
 
@@ -88,8 +89,7 @@ class Results:
         return statistics.median(ours) / statistics.median(theirs)
 
     def best_peer(self, case: Case, target: str) -> str | None:
-        peers = [who for who in self.contenders(case.name) if who not in (OURS, FLOOR)]
-        known = {who: value for who in peers if (value := self.median(case.name, target, who)) is not None}
+        known = {who: value for who in PEERS if (value := self.median(case.name, target, who)) is not None}
         if not known:
             return None
         return max(known, key=known.__getitem__) if case.higher else min(known, key=known.__getitem__)

@@ -26,7 +26,7 @@ def measure(bench: Bench) -> None:
     for target in bench.targets(("local",)):
         python = late_python(bench.world.folder)
         once = partial(fan_out, bench, one, count, python)
-        bench.turns(target.name, (OURS, FLOOR), bench.count(2, 1), once, [one.name])
+        bench.turns(target.name, (OURS, FLOOR), 1, once, [one.name])
 
 
 def late_python(folder: Path) -> str:

@@ -11,9 +11,10 @@ from bench.harness import FLOOR, OURS, Bench, Cannot, Failed
 from bench.report import Case, Goal
 from bench.world import Target
 
-TARGETS = ("local", "ssh", "ssh+sudo+docker")
-OTHERS = {"large": (FLOOR, "scp", "asyncssh"), "small": ("tar", "scp", "asyncssh", "execnet")}
-FIRST, SECOND = "first run", "second run"
+PLACES = ("local", "ssh", "ssh+sudo+docker")
+FAST = {"large": (FLOOR, "scp"), "small": ("tar",)}
+SLOW = {"large": ("asyncssh",), "small": ("scp", "asyncssh", "execnet")}
+FIRST = "first run"
 
 
 def speed(way: str, what: str, amount: int) -> Case:
@@ -43,10 +44,11 @@ def measure_one(bench: Bench, way: str, what: str, amount: int) -> None:
     files = bench.world.scratch
     source = files.large_file(amount * MB) if what == "large" else files.small_files(amount)
     goal = (files.there if way == "put" else files.here) / "arrived"
-    for target in bench.targets(TARGETS, quick=("ssh",)):
+    for target in bench.targets(PLACES, quick=("ssh",)):
         once = partial(transfer, bench, target, case, amount, source, goal)
-        others = [who for who in OTHERS[what] if who not in ("asyncssh", "execnet") or bench.peers]
-        bench.turns(target.name, (OURS, *others), bench.count(3, 1), once, [case.name])
+        slow = [who for who in SLOW[what] if who == "scp" or (who in bench.peers and not bench.quick)]
+        bench.turns(target.name, (OURS, *FAST[what]), bench.count(3, 1), once, [case.name])
+        bench.turns(target.name, slow, 1, once, [case.name])
         files.without(goal)
 
 

@@ -25,7 +25,7 @@ SHARE = Case(
 )
 THREADS = Case("held-threads", "Threads that they add at the near end", "threads", goals=(Goal("limit", 4),))
 IDLE = Case("idle", "How often the processes of an idle session wake, near and far", "times/s")
-WATCHED = 5.0
+WATCHED = 4.0
 """Seconds for which an idle session is watched."""
 
 
@@ -44,7 +44,7 @@ def measure_at(bench: Bench, local: Target) -> None:
     for case in (AT_ONCE, UNIQUE, SHARE, held_case(count), THREADS, IDLE):
         bench.begin(case)
     first = [case.name for case in (AT_ONCE, UNIQUE, SHARE)]
-    contenders = [who for who in (OURS, *bench.peers) if who not in ("asyncssh", "fabric", "plumbum")]
+    contenders = [who for who in (OURS, *bench.best_peers) if who not in ("asyncssh", "fabric", "plumbum")]
     bench.turns("local", contenders, bench.count(3, 1), partial(at_once, bench, local), first)
     bench.turns("local", contenders, 1, partial(idle, bench, local), [IDLE.name])
     many = partial(held, bench, local, count)

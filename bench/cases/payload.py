@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from bench.far_side import MB
-from bench.floors import SINK, source
+from bench.floors import SINK, keep, source
 from bench.harness import FLOOR, OURS, Bench, Failed
 from bench.report import Case, Goal
-from bench.world import Target
+from bench.world import TARGETS, Target
 
 WAYS = ("send", "receive")
-TOO_LONG = 20.0
+KEPT = "kept in memory"
+FEW = ("local", "ssh", "docker")
+TOO_LONG = 10.0
 """Seconds above which a peer is not waited for: what it took for the small payload says enough."""
 
 
@@ -38,21 +40,22 @@ def measure_one(bench: Bench, size: int, kind: str, way: str) -> None:
     names = [case.name for case in three]
     for case in three:
         bench.begin(case)
-    rounds = bench.count(5 if size == 64 else 3, 2)
-    peers = bench.peers[:1] if bench.quick else bench.peers
-    for target in bench.targets(quick=("local", "ssh")):
+    rounds = bench.count(3 if size == 64 else 2, 1)
+    for target in bench.targets(TARGETS if kind == "bytes" else FEW, quick=("local", "ssh")):
         once = partial(transfer, bench, target, size, kind, way)
-        bench.turns(target.name, (OURS, FLOOR), rounds, once, names)
-        # Slower by an order of magnitude: once is enough to know the best of them.
-        bench.turns(target.name, peers, 1, once, names)
+        floors = (FLOOR, KEPT) if way == "send" else (FLOOR,)
+        bench.turns(target.name, (OURS, *floors), rounds, once, names)
+        # Slower by an order of magnitude: once, and in two places, is enough to know the best of them.
+        if target.name in ("local", "ssh"):
+            bench.turns(target.name, bench.best_peers, 1, once, names)
 
 
 def transfer(bench: Bench, target: Target, size: int, kind: str, way: str, who: str) -> dict[str, float]:
     rate, near, far = (case.name for case in cases(size, kind, way))
-    with bench.worker(who, target) as worker:
-        if who == FLOOR:
-            argv = target.argv(SINK if way == "send" else source(size * MB))
-            took = worker.ask(way, argv=argv, size=size * MB)
+    with bench.worker(FLOOR if who == KEPT else who, target) as worker:
+        if who in (FLOOR, KEPT):
+            command = keep(size * MB) if who == KEPT else SINK if way == "send" else source(size * MB)
+            took = worker.ask(way, argv=target.argv(command), size=size * MB)
         else:
             worker.ask("open")
             if who != OURS:
