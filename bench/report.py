@@ -182,6 +182,27 @@ def verdict_rows(results: Results) -> Iterator[tuple[str, ...]]:
         )
 
 
+def other_rows(results: Results) -> Iterator[tuple[str, ...]]:
+    """The same of what has no goal there: ours against the floor."""
+    judged = {(verdict.case.name, verdict.target) for verdict in results.verdicts()}
+    for case in results.cases.values():
+        for target in results.targets(case.name):
+            ours, floor = (results.median(case.name, target, who) for who in (OURS, FLOOR))
+            if (case.name, target) in judged or ours is None:
+                continue
+            ratio = results.ratio(case.name, target, FLOOR)
+            other = "" if floor is None else f"{number(floor)} {case.unit}"
+            yield (
+                case.title,
+                target,
+                f"{number(ours)} {case.unit}",
+                other,
+                f"{ratio:.2f}" if ratio else "",
+                "",
+                "",
+            )
+
+
 HEADS = ("case", "target", "ours", "other", "ratio", "goal", "")
 
 

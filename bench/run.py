@@ -41,7 +41,7 @@ def main() -> int:
         results.meta = meta(here.peers_python, time.monotonic() - started)
     if broken:
         results.meta["broken off"] = ", ".join(broken)
-    print(report.table(list(report.verdict_rows(results)), report.HEADS))
+    print(report.table([*report.verdict_rows(results), *report.other_rows(results)], report.HEADS))
     if arguments.write is not None:
         write(results, arguments.write)
     return 1 if broken else 0

@@ -61,6 +61,12 @@ def test_a_case_that_we_failed_is_missed_and_has_a_note():
     assert "[1] outrider: Lost: the link" in text
 
 
+def test_what_has_no_goal_is_shown_against_the_floor():
+    found = results(Case("starts", "Starting", "ms"), outrider=[30.0], floor=[20.0])
+    assert list(report.other_rows(found)) == [("Starting", "ssh", "30.0 ms", "20.0 ms", "1.50", "", "")]
+    assert list(report.other_rows(results(CALL, outrider=[30.0], floor=[20.0]))) == []
+
+
 def test_results_come_back_from_json():
     found = results(CALL, outrider=[30.0, 31.0], floor=[20.0])
     found.meta["kernel"] = "Linux"
