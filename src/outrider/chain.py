@@ -60,6 +60,10 @@ class Explanation(list[Step]):
         return "\n".join(str(step) for step in self)
 
 
+LAST_LINES, LONG_LINE = 100, 500
+"""Of what the hops print: as much of it is looked at to say what went wrong."""
+
+
 class Chain:
     """Hops in order, from the near end outward. Immutable; `|` joins hops, chains and texts."""
 
@@ -174,6 +178,7 @@ class Chain:
         The innermost hop that knows the message is blamed: whoever speaks has been reached. Of several of a kind
         it is the one that the message names.
         """
+        stderr = _end_of(stderr)
         found = [
             (index, told)
             for index, hop in enumerate(self._hops)
@@ -255,6 +260,11 @@ def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any
 def _short_name(hop: Hop) -> str:
     short, _ = hop.short()
     return f"{hop.name}:{short}" if short else hop.name
+
+
+def _end_of(stderr: str) -> str:
+    """The last lines, none of them long. A far end may have written this to keep the hops' patterns busy for hours."""
+    return "\n".join(line[:LONG_LINE] for line in stderr[-65536:].splitlines()[-LAST_LINES:])
 
 
 def _named(hop: Hop, message: str) -> bool:

@@ -315,7 +315,7 @@ class Opening:
         ):  # the hops' programs hold the terminal while they open
             return Cancelled("interrupted while it opened", hop=self.place)
         said = self.stderr.text(settle=0.5)
-        found = self.chain.diagnose(said + "\n" + noise.decode(errors="replace"), status)
+        found = self.chain.diagnose(noise.decode(errors="replace") + "\n" + said, status)
         if found is None:
             return self._unknown_failure(said, noise, status)
         index, diagnosis = found

@@ -19,7 +19,7 @@ from outrider.far.link import Link
 from outrider.hub import hub
 
 OUTBOX_FRAMES = 4096
-OUTBOX_BYTES = 1 << 26
+OUTBOX_BYTES = 1 << 24
 """What may wait to be written to a far end that asks and does not listen, before it is given up."""
 LOOK = 0.1
 """Seconds between looks at whether the stream has ended while a write waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import subprocess
+import time
 
 import pytest
 
@@ -174,3 +175,20 @@ class TestRelay:
     def test_and_nothing_else(self, command: Command) -> None:
         with pytest.raises(ConfigError, match="last hop"):
             hops.relay("grading").wrap(command)
+
+
+@pytest.mark.parametrize("said", ["sudo: ", "FATAL: ", "x:", "a", "cd: ", "ssh: connect to host "])
+def test_no_words_of_a_far_end_keep_the_diagnosis_busy(said: str) -> None:
+    """They took minutes and more: patterns that look for several things in a line, and a line of 64 KiB."""
+    chain = Chain(SSH, SUDO, hops.slurm(), BOX, hops.podman("i"), hops.apptainer("i"))
+    started = time.process_time()
+    for text in (said * (65536 // len(said)), (said * 200 + "\n") * 100):
+        chain.diagnose(text, 1)
+    assert time.process_time() - started < 10
+
+
+def test_the_end_of_what_was_said_counts() -> None:
+    said = "x" * 100000 + "\n" + "chatter\n" * 50 + "sudo: a password is required\n"
+    found = Chain(SUDO).diagnose(said, 1)
+    assert found is not None
+    assert "password" in found[1].message
