@@ -210,6 +210,21 @@ class Connection:
         finally:
             self._arm()
 
+    def reuse(self, piece: bytes) -> None:
+        """What arrived as content has been dealt with: its memory may be written to again."""
+        self._link.reader.reuse(piece)
+
+    def look(self) -> None:
+        """Deal out what has arrived already, without waiting, unless another thread reads."""
+        if self._link.reading.acquire(False):
+            try:
+                while not self._link.over and self._link.readable(0):
+                    self._link.read_one()
+            finally:
+                self._link.reading.release()
+            self._link.pass_on()
+            self._arm()
+
     def cancel_and_wait(self, request: Request, slot: Slot | None = None) -> None:
         """Cancel there, and wait for the answer that says so; if none comes, the session is not worth keeping."""
         with suppress(OutriderError):
@@ -341,6 +356,8 @@ class Connection:
 
     def _output(self, request: Request | None, ident: int, flags: int, piece: bytes) -> None:
         channel = flags & wire.CHANNEL
+        if channel != wire.CONTENT:
+            piece = bytes(piece)
         if request is not None:
             request.take(channel, piece, bool(flags & wire.END))
             request.tell()

@@ -66,7 +66,7 @@ class Request(Slot):
         self.on_output = on_output
         self.label = label
         self.shown: LabelledOutput | None = None
-        self.credit: Credit | None = None
+        self.credit: Any = None  # a Credit, or what else counts what is granted
         self.future: Future[Any] | None = None
         self.finished: Callable[[Request], None] | None = None
         self.content: Callable[[bytes, bool], None] | None = None

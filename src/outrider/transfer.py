@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from outrider import values
 from outrider.calls import answer
 from outrider.errors import RouteError
-from outrider.far import data, files, wire
+from outrider.far import data, wire
+from outrider.far.files import Pace
 from outrider.far.link import Slot
-from outrider.request import Credit, Request
+from outrider.far.receiving import Receiver
+from outrider.far.sending import Sender
+from outrider.far.trees import CHUNK, WINDOW, Record, TransferError
+from outrider.request import Request
 
 if TYPE_CHECKING:
     from outrider.session import Session
@@ -27,27 +29,31 @@ def put(session: Session, local: str, remote: str, progress: Progress | None = N
     Modes, modification times and links are kept. Files with the size and time that they have here are skipped. Each file
     appears there whole or not at all. Returns how many files travelled. Raises RouteError naming the path at fault.
     """
-    transfer = _Transfer(session, "put", remote)
+    told = _Told(progress)
+    transfer: _Transfer | None = None
+    sender: Sender | None = None
     try:
-        entries = files.scan(local)
-        transfer.send_value(entries)
-        told = transfer.receive_value()
-        needed = _indexes(told.get("needed") if isinstance(told, dict) else None, entries)
-        total = sum(entries[number][4] for number in needed)
-        done = 0
-        for piece in files.packed(files.pieces(local, entries, needed)):
+        sender = Sender(local)
+        transfer = _Transfer(session, "put", remote)
+        for piece in sender.pieces():
+            if piece is None:
+                sender.answer(transfer.answers())
+                continue
             transfer.send(piece)
-            done += len(piece)
-            if progress:
-                progress(done, total)
-        transfer.send(b"", ends=True)
+            while sender.waits() and transfer.has_news():
+                sender.answer(transfer.answers())
+            told(sender)
         transfer.finish()
-    except (files.TransferError, data.DataError) as error:
-        raise transfer.failed(str(error)) from None
+    except TransferError as error:
+        raise _failed(session, transfer, str(error)) from None
     except BaseException:
-        transfer.cancel()
+        if transfer is not None:
+            transfer.cancel()
         raise
-    return len(needed)
+    finally:
+        if sender is not None:
+            sender.close()
+    return sender.count
 
 
 def get(session: Session, remote: str, local: str, progress: Progress | None = None) -> int:
@@ -56,53 +62,41 @@ def get(session: Session, remote: str, local: str, progress: Progress | None = N
     Nothing is written outside `local`, whatever the far end says: names that lead elsewhere are refused, and no link
     is followed.
     """
-    transfer = _Transfer(session, "get", remote)
-    receiver: files.Receiver | None = None
+    told = _Told(progress)
+    transfer: _Transfer | None = None
+    receiver = Receiver(local, _guard if session.settings.trust == "data" else None)
     try:
-        entries = transfer.receive_value()
-        if session.settings.trust == "data":
-            entries = _guarded(entries)
-        receiver = files.Receiver(local, entries)
-        needed = receiver.prepare()
-        transfer.send_value(needed)
-        total, done = receiver.total(), 0
-        for piece in transfer.received():
-            receiver.write(piece)
-            done += len(piece)
-            if progress:
-                progress(done, total)
+        transfer = _Transfer(session, "get", remote)
+        while not receiver.ended:
+            piece = transfer.receive()
+            answers = receiver.write(piece)
+            if answers:
+                transfer.send(answers)
+            transfer.taken(piece)
+            session.connection.reuse(piece)
+            told(receiver)
         receiver.finish()
         transfer.finish()
-    except (files.TransferError, data.DataError) as error:
-        if receiver is not None:
-            receiver.abandon()
-        raise transfer.failed(str(error)) from None
+    except TransferError as error:
+        raise _failed(session, transfer, str(error)) from None
     except BaseException:
-        if receiver is not None:
-            receiver.abandon()
-        transfer.cancel()
+        if transfer is not None:
+            transfer.cancel()
         raise
-    return len(needed)
+    finally:
+        receiver.abandon()
+    return receiver.count
 
 
-def _guarded(said: Any) -> list[Any]:
-    """What an untrusted far end says is there, without what could do harm later: links out, modes that give rights."""
-    entries: list[Any] = files.checked(said)
-    seen = set()
-    for entry in entries:
-        parts, kind, mode, _, _, target = entry
-        path = tuple(parts)
-        try:
-            os.fsencode("/".join(path))
-        except UnicodeEncodeError:
-            raise files.TransferError("a name that is none") from None
-        if path in seen or (kind == files.LINK and not (path and _leads_within(path, target))):
-            raise files.TransferError(
-                f"an entry that an untrusted far end may not send: {'/'.join(path)[:200]!r}"
-            )
-        seen.add(path)
-        entry[2] = mode & 0o755
-    return entries
+def _guard(record: Record) -> None:
+    """Take from what an untrusted far end lists what could do harm later: links out, modes that give rights."""
+    for name, target, _ in record.links:
+        path = (*record.parts, name)
+        if not _leads_within(path, target):
+            raise TransferError(f"a link that an untrusted far end may not send: {'/'.join(path)[:200]!r}")
+    record.modes = [mode & 0o755 for mode in record.modes]
+    if record.mode is not None:
+        record.mode &= 0o755
 
 
 def _leads_within(path: tuple[str, ...], target: str) -> bool:
@@ -119,109 +113,100 @@ def _leads_within(path: tuple[str, ...], target: str) -> bool:
     return not target.startswith("/") and ".." not in downward[first:]
 
 
-def _indexes(value: Any, entries: list[Any]) -> list[int]:
-    """The far end's answer names files of our manifest, and nothing else."""
-    if not isinstance(value, list) or not all(
-        type(n) is int and 0 <= n < len(entries) and entries[n][1] == files.FILE for n in value
-    ):
-        raise files.TransferError("the far end asks for what was not offered")
-    return value
+class _Told:
+    """Tells the caller how far it is, whenever that has changed."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def __call__(self, counted: Sender | Receiver) -> None:
+        if self._progress is not None and counted.done != self._done:
+            self._done = counted.done
+            self._progress(counted.done, counted.total)
+
+
+def _failed(session: Session, transfer: _Transfer | None, message: str) -> RouteError:
+    if transfer is not None:
+        transfer.cancel()
+    return RouteError(
+        f"files did not travel: {message}",
+        hop=session.place,
+        hint="mend what the message names and repeat: what has arrived is skipped then",
+    )
 
 
 class _Transfer:
-    """One FILES request: values and contents in both directions, within their credit."""
+    """One FILES request: a stream of bytes each way, no faster than the other end takes it."""
 
     def __init__(self, session: Session, op: str, path: str) -> None:
-        self.session = session
-        self.path = path
-        self.request: Request = session.connection.new_request(None, session.timeout)
-        self.request.credit = Credit()
-        self.request.content = self._arrived
-        self._pieces: deque[tuple[bytes, bool]] = deque()
+        self._session = session
+        self._connection = session.connection
+        self._pace = Pace()
+        self._arrived: deque[bytes] = deque()
         self._arrived_bytes = self._taken_bytes = 0  # each written by one thread only
-        session.connection.provide("files")
-        session.connection.send(wire.FILES, self.request.ident, [data.dumps({"op": op, "path": path})])
+        self._connection.provide("trees", "receiving" if op == "put" else "sending", "files")
+        self._request: Request = self._connection.new_request(None, session.timeout)
+        self._request.credit = self._pace
+        self._request.content = self._content
+        self._connection.send(wire.FILES, self._request.ident, [data.dumps({"op": op, "path": path})])
 
-    def _arrived(self, piece: bytes, ends: bool) -> None:
+    def _content(self, piece: bytes, ends: bool) -> None:
+        """Called by whichever thread reads."""
         self._arrived_bytes += len(piece)
-        if self._arrived_bytes - self._taken_bytes > 2 * wire.WINDOW or len(self._pieces) > wire.WINDOW:
+        if self._arrived_bytes - self._taken_bytes > WINDOW + CHUNK or len(self._arrived) > WINDOW // 64:
             raise wire.ProtocolError("more content than there was leave to send")
-        self._pieces.append((piece, ends))
+        if piece:
+            self._arrived.append(piece)
 
-    def send_value(self, value: Any) -> None:
-        self.send(data.dumps(value), ends=True)
+    def send(self, piece: bytes) -> None:
+        """Send a piece of our stream, of at most CHUNK bytes, once there is room for it."""
+        while self._pace.room() <= 0:
+            news = self._request.news  # taken before the look, so that what arrives in between is not missed
+            if self._pace.room() <= 0:
+                self._await(news)
+        self._pace.sent(len(piece))
+        self._connection.send_frame(wire.DATA, self._request.ident, piece, wire.STDIN)
 
-    def send(self, body: bytes, ends: bool = False) -> None:
-        view = memoryview(body)
-        while view:
-            size = self._take(len(view))
-            last = ends and size == len(view)
-            flags = wire.STDIN | (wire.END if last else 0)
-            self.session.connection.send_frame(wire.DATA, self.request.ident, bytes(view[:size]), flags)
-            view = view[size:]
-        if ends and not body:
-            self.session.connection.send_frame(wire.DATA, self.request.ident, b"", wire.STDIN | wire.END)
+    def has_news(self) -> bool:
+        """True if the far end has said something that `receive` returns without waiting."""
+        if not self._arrived:
+            self._connection.look()
+        return bool(self._arrived)
 
-    def _take(self, wanted: int) -> int:
-        """Credit for a piece. The reading that brings more of it is ours to do while we wait."""
-        assert self.request.credit is not None
-        wanted = min(wanted, wire.CHUNK)
-        while True:
-            news = self.request.news  # taken before the look, so that what arrives in between is not missed
-            if size := self.request.credit.try_take(wanted):
-                return size
-            self._await(news)
+    def receive(self) -> bytes:
+        """The next piece of the far end's stream."""
+        while not self._arrived:
+            news = self._request.news
+            if not self._arrived:
+                self._await(news)
+        return self._arrived.popleft()
+
+    def answers(self) -> bytes:
+        """The next piece of the far end's answers, which are small: the far end may go on at once."""
+        piece = self.receive()
+        self.taken(piece)
+        return piece
+
+    def taken(self, piece: bytes) -> None:
+        """Tell the far end that a piece has been dealt with, so that it may send more."""
+        self._taken_bytes += len(piece)
+        self._connection.taken(self._request.ident, len(piece))
 
     def _await(self, news: Slot) -> None:
         """Read until something has happened for this request."""
-        if self.request.done or self.session.connection.over:
+        if self._request.done or self._connection.over:
             self.finish()
-            raise files.TransferError("the far end ended the transfer early")
-        self.session.connection.wait_for(news, self.request, self.session.timeout)
-
-    def _next(self) -> tuple[bytes, bool]:
-        while True:
-            news = self.request.news
-            if self._pieces:
-                piece, ends = self._pieces.popleft()
-                if piece:
-                    self._taken_bytes += len(piece)
-                    self.session.connection.taken(self.request.ident, len(piece))
-                return piece, ends
-            self._await(news)
-
-    def receive_value(self) -> Any:
-        body = bytearray()
-        for piece in self.received():
-            if not self.request.reserve(len(piece)):
-                raise files.TransferError("its list of files is larger than max_answer")
-            body += piece
-        return values.loads(body, room=2 * self.session.connection.options.answer_limit)
-
-    def received(self) -> Iterator[bytes]:
-        """Pieces up to the one that ends the value or the stream."""
-        while True:
-            piece, ends = self._next()
-            if piece:
-                yield piece
-            if ends:
-                return
+            raise TransferError("the far end ended the transfer early")
+        self._connection.wait_for(news, self._request, self._session.timeout)
 
     def finish(self) -> None:
         """Wait for the far end's own word that all is well."""
-        self.session.connection.wait(self.request, self.session.timeout)
-        kind, _, segments = self.request.value
+        self._connection.wait(self._request, self._session.timeout)
+        kind, _, segments = self._request.value
         if kind == wire.RAISED:
-            raise files.TransferError(answer(segments, {"message": str})["message"])
+            raise TransferError(answer(segments, {"message": str})["message"])
 
     def cancel(self) -> None:
-        if not self.request.done and not self.session.connection.over:
-            self.session.connection.cancel_and_wait(self.request)
-
-    def failed(self, message: str) -> RouteError:
-        self.cancel()
-        return RouteError(
-            f"files did not travel: {message}",
-            hop=self.session.place,
-            hint="mend what the message names and repeat: what has arrived is skipped then",
-        )
+        if not self._request.done and not self._connection.over:
+            self._connection.cancel_and_wait(self._request)

@@ -21,10 +21,11 @@ from outrider import calls, opening, text, transfer, values
 from outrider.chain import Chain
 from outrider.connection import Connection
 from outrider.errors import ConfigError, FarError, OutriderError
-from outrider.far import data, files, wire
+from outrider.far import data, receiving, trees, wire
 from outrider.harmless import Harmless, printable, printable_lines
 from outrider.hops import local
 from outrider.options import Options
+from tests.samples import listings
 
 CAP = 1 << 20
 NOT_SHOWN = re.compile("[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -247,56 +248,64 @@ def _use(answered: tuple[int, int, list[Any]]) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 NAMES = (
-    "a",
-    "b",
-    "..",
-    ".",
-    "",
-    "/",
-    "a/b",
-    "../x",
-    "/etc",
-    "a\0",
-    "\ud800",
-    "\udcff",
-    ".outrider-partial-link",
-    "é",
-    "n" * 300,
+    b"a",
+    b"b",
+    b"c",
+    b"a",
+    b"b",
+    b"",
+    b".",
+    b"..",
+    b"/",
+    b"a/b",
+    b"../x",
+    b"/etc",
+    b"a\0",
+    b"\xff",
+    b".outrider-partial-link",
+    b"n" * 300,
 )
+AIMS = (b"a", b"../a", b"..", b"../../x", b"/etc", b"a/..", b"a/../..", b"", b"\0", b".", b"b/a")
 
 
 def manifest(raw: bytes) -> None:
     """Whatever a far end says is in a folder: nothing appears beside it, and no link in it leads out."""
     source = Bytes(raw)
-    entries: list[Any] = [
-        [[], source.one_of("folder", "folder", "file", "link"), 0o755, 0, source.number(9), "a"]
-    ]
-    known: list[list[Any]] = [[]]
+    stream, paths = b"", [b""]
     for _ in range(source.number(8)):
-        parts = [*source.one_of(*known), source.one_of(*NAMES)]
-        kind = source.one_of("file", "folder", "link", "fifo")
-        target = source.one_of("a", "../a", "..", "../../x", "/etc", "a/..", "a/../..", "", "\0", ".", "b/a")
-        mode = source.one_of(0o644, 0o7777, 0, -1, 1 << 40, True)
-        when = source.one_of(0, -1, 1 << 62, -(1 << 62), 1 << 70, 0.5)
-        entries.append([parts, kind, mode, when, source.one_of(0, 3, 10, -1, 1 << 70), target])
-        known.append(parts)
+        path = source.one_of(*paths)
+        names = [source.one_of(*NAMES) for _ in range(source.number(3))]
+        links = [source.one_of(*NAMES) for _ in range(source.number(3))]
+        sizes = [source.one_of(0, 3, 10, 1 << 62) for _ in names]
+        stream += listings.listing(
+            path,
+            names,
+            sizes,
+            source.one_of(0o755, 0o7777, 0, -1, 1 << 30),
+            [source.one_of(0o644, 0o7777, 0, 0xFFFF) for _ in names],
+            [source.one_of(0, -1, 1 << 62, -(1 << 62)) for _ in names],
+            links,
+            [source.one_of(*AIMS) for _ in links],
+            source.one_of(None, None, None, None, 1, 1 << 31),
+        )
+        if sum(sizes) < 100:
+            stream += listings.content(b"x" * source.one_of(sum(sizes), sum(sizes), 1))
+        paths.append(path + b"/" * bool(path) + source.one_of(*NAMES))
+    stream += source.one_of(listings.END, listings.END, b"", source.take(20))
     outside = Path(tempfile.mkdtemp(prefix="outrider-fuzz-", dir="/dev/shm"))
     try:
         place = outside / "place"
-        receiver = None
+        receiver = receiving.Receiver(str(place), transfer._guard)
         try:
-            said = values.loads(data.dumps(entries))
-            receiver = files.Receiver(str(place), transfer._guarded(said))
-            receiver.prepare()
-            for _ in range(source.number(6)):
-                receiver.write(source.take(source.number(20)))
+            cut = 1 + source.number(60)
+            for at in range(0, len(stream), cut):
+                receiver.write(stream[at : at + cut])
             receiver.finish()
-        except files.TransferError:
-            if receiver is not None:
-                receiver.abandon()
-        assert {path.name for path in outside.iterdir()} <= {"place"} | {
-            path.name for path in outside.iterdir() if path.name.startswith(files.PARTIAL)
-        }
+        except trees.TransferError:
+            pass
+        finally:
+            receiver.abandon()
+        assert {path.name for path in outside.iterdir()} <= {"place"}
         assert not place.is_symlink()
         for path in place.rglob("*"):
             assert Path(os.path.realpath(path)).is_relative_to(outside.resolve() / "place"), path

@@ -18,6 +18,12 @@ def where():
     return os.getcwd()  # noqa: PTH109  # a text
 
 
+def peak_memory():
+    """The most memory that this process has held so far, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def prints(text):
     print(text)
     print("to stderr", file=sys.stderr)

@@ -389,16 +389,13 @@ def said():
 
 
 def files():
-    """Answers a get with the manifest that ARGUMENT, Python source, gives, and content for each file."""
+    """Answers a get with the stream that ARGUMENT, Python source, gives."""
+    import listings
+
     _, ident = asked()
-    entries = eval(ARGUMENT)
-    body = entries if isinstance(entries, bytes) else dumps(entries)
-    for at in range(0, len(body), 65536):
-        write(frame(DATA, ident, body[at : at + 65536], CONTENT | (END if at + 65536 >= len(body) else 0)))
-    while next_frame()[0] != DATA:
-        pass
-    write(frame(DATA, ident, b"evil" * 1000, CONTENT))
-    write(frame(DATA, ident, b"", CONTENT | END))
+    stream = eval(ARGUMENT, {**vars(listings), "ROOT": listings.listing(), "evil": evil, "dumps": dumps})
+    for at in range(0, len(stream), 65536):
+        write(frame(DATA, ident, stream[at : at + 65536], CONTENT))
     write(message(RESULT, ident, dumps({"files": 1})))
     sleep()
 
@@ -406,7 +403,7 @@ def files():
 def wants():
     """Answers a put with what it wants of it."""
     _, ident = asked()
-    write(frame(DATA, ident, dumps(eval(ARGUMENT)), CONTENT | END))
+    write(frame(DATA, ident, eval(ARGUMENT), CONTENT))
     sleep()
 
 

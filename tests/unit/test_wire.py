@@ -15,6 +15,30 @@ from outrider.far import loader, wire
 from outrider.far.link import Link
 
 
+def test_large_content_is_read_where_it_stays_and_its_memory_is_used_again():
+    bodies = [bytes([number]) * wire.CHUNK for number in range(3)]
+    stream = b"".join(wire.frame(wire.DATA, 7, body, wire.CONTENT) for body in bodies)
+    arrived, places = [], set()
+
+    def handle(kind, ident, flags, segments):
+        arrived.append(bytes(segments[0]))
+        places.add(id(segments[0].obj))
+        reader.reuse(segments[0])
+
+    read_fd, write_fd = os.pipe()
+    reader = wire.FrameReader(read_fd)
+    link = Link(reader, write_fd, handle, lambda reason: None, 1 << 20)
+    writer = threading.Thread(target=wire.write_all, args=(write_fd, [stream]))
+    writer.start()
+    for _ in bodies:
+        link.read_one()
+    writer.join()
+    os.close(read_fd)
+    os.close(write_fd)
+    assert arrived == bodies
+    assert len(places) == 1
+
+
 def through_a_pipe(blobs):
     """A FrameReader on a pipe that holds `blobs`."""
     reader, writer = os.pipe()

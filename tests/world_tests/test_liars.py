@@ -415,37 +415,33 @@ def test_no_state_is_taken_over_that_an_object_cannot_have(liars, state, kind):
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-ROOT = "[[], 'folder', 0o755, 0, 0, None]"
-FILE = "'file', 0o644, 0, 4000, None"
+BODY = " + content(b'evil' * 1000) + END"
 MANIFESTS = {
-    "..": f"[{ROOT}, [['..', 'got-out'], {FILE}]]",
-    "a name of two": f"[{ROOT}, [['../got-out'], {FILE}]]",
-    "absolute": f"[{ROOT}, [['/tmp/got-out'], {FILE}]]",
-    "a NUL": f"[{ROOT}, [['a\\0b'], {FILE}]]",
-    "no name": f"[{ROOT}, [[''], {FILE}]]",
-    "bytes": f"[{ROOT}, [[b'x'], {FILE}]]",
-    "a lone surrogate": f"[{ROOT}, [['\\ud800'], {FILE}]]",
-    "a long name": f"[{ROOT}, [['n' * 5000], {FILE}]]",
-    "below no folder": f"[{ROOT}, [['a', 'b'], {FILE}]]",
-    "below a file": f"[{ROOT}, [['a'], {FILE}], [['a', 'b'], {FILE}]]",
-    "below a link": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, '..'], [['a', 'got-out'], {FILE}]]",
-    "a link that becomes a folder": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, '..'], "
-    f"[['a'], 'folder', 0o755, 0, 0, None], [['a', 'got-out'], {FILE}]]",
-    "a link as the root": "[[[], 'link', 0o777, 0, 0, '/etc']]",
-    "a link out": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, '/etc/passwd']]",
-    "a link up": f"[{ROOT}, [['a'], 'link', 0o777, 0, 0, 'b/../../got-out']]",
-    "a device": f"[{ROOT}, [['a'], 'device', 0o644, 0, 0, None]]",
-    "no manifest": "'manifest'",
-    "nothing": "[]",
-    "a pickle": "evil()",
-    "deep": "b'L\\x01' * 100000 + b'N'",
-    "negative": f"[{ROOT}, [['a'], 'file', 0o644, 0, -1, None]]",
-    "too long a file": f"[{ROOT}, [['a'], 'file', 0o644, 0, 10 ** 30, None]]",
-    "a strange time": f"[{ROOT}, [['a'], 'file', 0o644, 10 ** 30, 4000, None]]",
-    "a strange mode": f"[{ROOT}, [['a'], 'file', 0o7777777, 0, 4000, None]]",
-    "more content than announced": f"[{ROOT}, [['a'], 'file', 0o644, 0, 10, None]]",
-    "less content than announced": f"[{ROOT}, [['a'], 'file', 0o644, 0, 4001, None]]",
-    "twice": f"[{ROOT}, [['a'], {FILE}], [['a'], {FILE}]]",
+    "..": f"listing(names=[b'..'], sizes=[4000]){BODY}",
+    "a name of two": f"listing(names=[b'../got-out'], sizes=[4000]){BODY}",
+    "absolute": f"listing(names=[b'/tmp/got-out'], sizes=[4000]){BODY}",
+    "a NUL": f"listing(names=[b'a\\0b'], sizes=[4000]){BODY}",
+    "no name": f"listing(names=[b''], sizes=[4000]){BODY}",
+    "a long name": f"listing(names=[b'n' * 5000], sizes=[4000]){BODY}",
+    "below no folder": f"ROOT + listing(b'a/b', names=[b'x'], sizes=[4000]){BODY}",
+    "a folder up": f"ROOT + listing(b'..', names=[b'got-out'], sizes=[4000]){BODY}",
+    "an absolute folder": f"ROOT + listing(b'/tmp', names=[b'got-out'], sizes=[4000]){BODY}",
+    "below a link": "listing(links=[b'a'], targets=[b'..'])"
+    f" + listing(b'a', names=[b'got-out'], sizes=[4000]){BODY}",
+    "a root elsewhere": f"listing(b'..', names=[b'got-out'], sizes=[4000]){BODY}",
+    "a link out": "listing(links=[b'a'], targets=[b'/etc/passwd']) + END",
+    "a link up": "listing(links=[b'a'], targets=[b'b/../../got-out']) + END",
+    "no manifest": "dumps('manifest')",
+    "nothing": "END",
+    "a pickle": "item(1, evil())",
+    "billions": "listing(count=1 << 31) + END",
+    "an endless listing": "item(1, bytes(10 ** 6), 1 << 40)",
+    "too long a file": f"listing(names=[b'a'], sizes=[1 << 63]){BODY}",
+    "a strange mode": f"listing(names=[b'a'], sizes=[4000], modes=[0xffff]){BODY}",
+    "more content than announced": f"listing(names=[b'a'], sizes=[10]){BODY}",
+    "less content than announced": f"listing(names=[b'a'], sizes=[4001]){BODY}",
+    "twice": f"listing(names=[b'a', b'a'], sizes=[2000, 2000]){BODY}",
+    "content that nobody asked for": f"ROOT{BODY}",
 }
 
 
@@ -464,7 +460,9 @@ def test_no_manifest_writes_elsewhere(liars, tmp_path, manifest):
 
 
 def test_a_file_comes_with_no_mode_that_gives_rights(liars, tmp_path):
-    manifest = f"[{ROOT}, [['a'], 'file', 0o6777, 0, 4000, None], [['b'], 'folder', 0o7777, 0, 0, None]]"
+    manifest = (
+        f"listing(names=[b'a'], sizes=[4000], modes=[0o6777]){BODY[:-6]} + listing(b'b', mode=0o7777) + END"
+    )
     with liars.route("files", manifest).open() as far:
         far.get("there", tmp_path / "got")
     assert (tmp_path / "got" / "a").stat().st_mode & 0o7777 == 0o755
@@ -472,7 +470,7 @@ def test_a_file_comes_with_no_mode_that_gives_rights(liars, tmp_path):
 
 
 def test_a_link_within_is_a_link(liars, tmp_path):
-    manifest = f"[{ROOT}, [['a'], {FILE}], [['b'], 'folder', 0o755, 0, 0, None], [['b', 'c'], 'link', 0o777, 0, 0, '../a']]"
+    manifest = f"listing(names=[b'a'], sizes=[4000]) + listing(b'b', links=[b'c'], targets=[b'../a']){BODY}"
     with liars.route("files", manifest).open() as far:
         far.get("there", tmp_path / "got")
     assert (tmp_path / "got" / "b" / "c").read_bytes() == b"evil" * 1000
@@ -480,7 +478,7 @@ def test_a_link_within_is_a_link(liars, tmp_path):
 
 @pytest.mark.parametrize(
     "wanted",
-    ["{'needed': [5]}", "{'needed': [-1]}", "{'needed': ['/etc/passwd']}", "{'needed': True}", "[]", "7"],
+    ["b'AA'", "b'NS'", "b'/etc/passwd'", "bytes(100)", "b'A' * 100000"],
 )
 def test_a_far_end_gets_what_was_offered_and_nothing_else(liars, tmp_path, wanted):
     (tmp_path / "mine").write_text("x")

@@ -37,6 +37,8 @@ def _end_strays(far):
 
 def clean_up(far):
     """End all that was started here, remove the session's folder."""
+    if far.files is not None:
+        far.files.end_all(CANCEL_GRACE)
     if far.commands is not None:
         far.commands.end_all()
     spare = {far.guardian.pid}

@@ -58,7 +58,19 @@ AT_START = (
 )
 """What is sent ahead of all: what the first call needs, and what must be there when the near end is gone."""
 
-LATER = ("kinds", "state", "debugging", "commands", "pump", "files", "resources", "generators")
+LATER = (
+    "kinds",
+    "state",
+    "debugging",
+    "commands",
+    "pump",
+    "trees",
+    "sending",
+    "receiving",
+    "files",
+    "resources",
+    "generators",
+)
 """Sent when first needed: ahead of a request that is known to need it, or as the answer to a call's import. What the far
 end imports while it reads the stream must come ahead: it cannot wait for an answer just then."""
 

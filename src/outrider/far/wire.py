@@ -236,6 +236,7 @@ class FrameReader:
         self._part = None
         self._view = memoryview(b"")
         self._done = 0
+        self._kept = []
         self._spare = memoryview(bytearray(SPARE))
 
     def buffered(self):
@@ -259,8 +260,8 @@ class FrameReader:
         length, ident, kind, flags = _HEADER.unpack_from(buffer, self._at)
         if length > MAX_FRAME:
             raise ProtocolError("a frame of %d bytes, and the limit is %d" % (length, MAX_FRAME))
-        if kind == PART and self.room is not None:
-            return self._begin_part(ident, flags, length)
+        if self.room is not None and (kind == PART or (kind == DATA and length > SPARE)):
+            return self._begin_part(kind, ident, flags, length)
         end = start + length
         if len(buffer) <= end:
             return None
@@ -269,15 +270,25 @@ class FrameReader:
         self._at = end + 1
         return kind, ident, flags, buffer[start:end]
 
-    def _begin_part(self, ident, flags, length):
-        self._view = self.room(ident, length)
-        self._part = PART, ident, flags, self._view
+    def _begin_part(self, kind, ident, flags, length):
+        self._view = self.room(ident, length) if kind == PART else self._piece(length)
+        self._part = kind, ident, flags, self._view
         start = self._at + HEADER_SIZE
         here = self._buffer[start : start + length]
         self._view[: len(here)] = here
         self._done = len(here)
         self._at = start + len(here)
         return self._finish_part()
+
+    def _piece(self, length):
+        """Where a large DATA frame's content goes: memory that `reuse` has given back, if there is some."""
+        kept = self._kept.pop() if self._kept and length <= CHUNK else bytearray(length)
+        return memoryview(kept)[:length]
+
+    def reuse(self, piece):
+        """The content of a DATA frame is not needed any more: the next may overwrite it."""
+        if type(piece) is memoryview and piece.nbytes == CHUNK and len(self._kept) < 4:
+            self._kept.append(piece.obj)
 
     def _finish_part(self):
         if self._at >= len(
