@@ -45,7 +45,7 @@ def put(session: Session, local: str, remote: str, progress: Progress | None = N
             told(sender)
         transfer.finish()
     except TransferError as error:
-        raise _failed(session, transfer, str(error)) from None
+        raise _failed(session, transfer, error) from None
     except BaseException:
         if transfer is not None:
             transfer.cancel()
@@ -78,7 +78,7 @@ def get(session: Session, remote: str, local: str, progress: Progress | None = N
         receiver.finish()
         transfer.finish()
     except TransferError as error:
-        raise _failed(session, transfer, str(error)) from None
+        raise _failed(session, transfer, error) from None
     except BaseException:
         if transfer is not None:
             transfer.cancel()
@@ -126,11 +126,16 @@ class _Told:
             self._progress(counted.done, counted.total)
 
 
-def _failed(session: Session, transfer: _Transfer | None, message: str) -> RouteError:
+class _FarTransferError(TransferError):
+    """The same, as the far end tells it: about a path there."""
+
+
+def _failed(session: Session, transfer: _Transfer | None, error: TransferError) -> RouteError:
+    side = "there" if isinstance(error, _FarTransferError) else "here"
     if transfer is not None:
         transfer.cancel()
     return RouteError(
-        f"files did not travel: {message}",
+        f"files did not travel: {side}: {error}",
         hop=session.place,
         hint="mend what the message names and repeat: what has arrived is skipped then",
     )
@@ -197,7 +202,7 @@ class _Transfer:
         """Read until something has happened for this request."""
         if self._request.done or self._connection.over:
             self.finish()
-            raise TransferError("the far end ended the transfer early")
+            raise _FarTransferError("the far end ended the transfer early")
         self._connection.wait_for(news, self._request, self._session.timeout)
 
     def finish(self) -> None:
@@ -205,7 +210,7 @@ class _Transfer:
         self._connection.wait(self._request, self._session.timeout)
         kind, _, segments = self._request.value
         if kind == wire.RAISED:
-            raise TransferError(answer(segments, {"message": str})["message"])
+            raise _FarTransferError(answer(segments, {"message": str})["message"])
 
     def cancel(self) -> None:
         if not self._request.done and not self._connection.over:

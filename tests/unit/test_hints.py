@@ -147,6 +147,14 @@ def test_an_error_does_not_say_a_line_twice():
     assert "| gone" not in str(Lost("it said: gone", stderr="gone\n"))
 
 
+def test_files_that_do_not_travel_tell_which_side(tmp_path):
+    route = Route(local())
+    with pytest.raises(RouteError, match="did not travel: here: .*nope"):
+        route.put(tmp_path / "nope", tmp_path / "to")
+    with pytest.raises(RouteError, match="did not travel: there: .*nope"):
+        route.get(tmp_path / "nope", tmp_path / "to")
+
+
 # --- the command line ----------------------------------------------------------------------------------------
 
 
