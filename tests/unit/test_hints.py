@@ -149,9 +149,9 @@ def test_an_error_does_not_say_a_line_twice():
 
 def test_files_that_do_not_travel_tell_which_side(tmp_path):
     route = Route(local())
-    with pytest.raises(RouteError, match="did not travel: here: .*nope"):
+    with pytest.raises(RouteError, match=r"did not travel: here: .*nope"):
         route.put(tmp_path / "nope", tmp_path / "to")
-    with pytest.raises(RouteError, match="did not travel: there: .*nope"):
+    with pytest.raises(RouteError, match=r"did not travel: there: .*nope"):
         route.get(tmp_path / "nope", tmp_path / "to")
 
 
