@@ -75,7 +75,7 @@ class ModuleServer:
             home in self._settled
             and self._count == len(sys.modules)
             and not (self._allowed is not None and names)
-            and not any(map(_changed, self._watched))
+            and self._unchanged()
         ):
             return None
         with self._lock:
@@ -89,6 +89,16 @@ class ModuleServer:
             if drop or first:
                 message[""] = {"drop": drop, "first": first}
             return _packed(message) if message else None
+
+    def _unchanged(self) -> bool:
+        """A quick look, at each call: whether what the far end holds is what is loaded here."""
+        loaded = sys.modules
+        if AUTORELOAD in loaded:
+            return not any(map(_changed, self._watched))
+        for name, module, spec, _ in self._watched:
+            if loaded.get(name) is not module or (module is not None and module.__spec__ is not spec):
+                return False
+        return True
 
     def _outdated(self) -> list[str]:
         """Forget what has another source than was sent, and what imports it, directly or not; gives their names."""

@@ -9,7 +9,6 @@ import ast
 import importlib.util
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -80,6 +79,8 @@ def _installed(file: str) -> bool:
 
 @cache
 def _install_folders() -> tuple[str, ...]:
+    import sysconfig
+
     places = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
     return tuple(place + os.sep for place in places if place)
 

@@ -16,7 +16,17 @@ RAISED_STATE = 1
 """Flag of RAISED: the object's state is in there too."""
 
 DURATION = struct.Struct("<d")
-GENERATORS = ("generator", "async_generator")
+
+
+def _plain():
+    yield
+
+
+async def _awaited():
+    yield
+
+
+GENERATORS = type(_plain()), type(_awaited())
 
 
 class CallCancelled(BaseException):
@@ -137,7 +147,7 @@ class Calls:
                 function = debugged(self.link, self.inputs, ident, function)
             value = plain(function, args, kwargs)
             del args, kwargs
-            if type(value).__name__ in GENERATORS:
+            if type(value) in GENERATORS:
                 from .generators import stream
 
                 value = stream(self, ident, flags, value, as_data, started)
