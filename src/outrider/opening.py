@@ -395,24 +395,25 @@ def how_far(chain: Chain, seconds: float) -> int:
 
 
 class InterruptLater:
-    """Ctrl-C within this block is raised at its end: not between a process's start and somebody's knowing of it."""
+    """Ctrl-C within this block counts at its end: not between a process's start and somebody's knowing of it."""
 
     def __enter__(self) -> None:
         self._interrupted = False
-        self._before: Any = None
+        self._handler: Any = None
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            if self._before is signal.default_int_handler:
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._handler = handler
                 signal.signal(signal.SIGINT, self._note)
 
     def _note(self, *_: object) -> None:
         self._interrupted = True
 
     def __exit__(self, *_: object) -> None:
-        if self._before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._before)
-        if self._interrupted:
-            raise KeyboardInterrupt
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            if self._interrupted:
+                self._handler(signal.SIGINT, None)
 
 
 class Foreground:
