@@ -27,7 +27,8 @@ import time
     BYE,
     PING,
     PONG,
-) = range(1, 17)
+    ITEM,
+) = range(1, 18)
 STDOUT, STDERR, CONTENT, END, LARGE = 1, 2, 3, 0x40, 0x80
 GREETING = b"\0OUTRIDER\0ready\n"
 SECONDS = struct.pack("<d", 0.1)
@@ -166,6 +167,50 @@ def stderr_flood():
     asked()
     while True:
         os.write(2, b"complaint " * 5000)
+
+
+def begin_items():
+    """A call's value is a generator."""
+    _, ident = asked()
+    write(message(ITEM, ident, SECONDS, flags=1))
+    return ident
+
+
+def items_that_never_come():
+    begin_items()
+    sleep()
+
+
+def items_without_end():
+    ident = begin_items()
+    endless(message(ITEM, ident, dumps(1)))
+
+
+def items_for_a_command():
+    begin_items()
+    sleep()
+
+
+def item_of_a_terabyte():
+    write(announced(ITEM, begin_items(), 1 << 40))
+    sleep()
+
+
+def item_that_is_a_pickle():
+    write(message(ITEM, begin_items(), evil()))
+    sleep()
+
+
+def items_with_a_broken_beginning():
+    _, ident = asked()
+    write(message(ITEM, ident, b"x", b"y", flags=1))
+    sleep()
+
+
+def items_that_end_twice():
+    ident = begin_items()
+    write(message(ITEM, ident, dumps(5)) + 2 * message(RESULT, ident, SECONDS + dumps(None)))
+    sleep()
 
 
 def credit_drip():

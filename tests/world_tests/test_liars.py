@@ -542,6 +542,56 @@ def test_the_command_line_on_a_terminal(liars, tmp_path, words, ending):
     assert not steers(shown)
 
 
+# --- generators -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        "items_that_never_come",
+        "item_of_a_terabyte",
+        "item_that_is_a_pickle",
+        "items_with_a_broken_beginning",
+    ],
+)
+def test_a_generator_of_a_liar_s_ends_in_time_and_takes_no_memory(liars, scene):
+    forget_peak()
+    before = memory()
+    with (
+        Within(TIMEOUT + SLACK),
+        liars.route(scene).open() as far,
+        pytest.raises((FarError, Lost, TimedOut)),
+    ):
+        next(far.call(far_work.counting, 3))
+    assert memory() - before < 64 << 20
+
+
+def test_items_beyond_what_may_be_under_way_end_the_session(liars):
+    forget_peak()
+    before = memory()
+    with Within(TIMEOUT + SLACK), liars.route("items_without_end").open() as far:
+        items = far.call(far_work.counting, 3)
+        assert [next(items) for _ in range(1000)] == [1] * 1000, "as long as they are taken they are no harm"
+        with pytest.raises((Lost, TimedOut)):
+            far.call(far_work.add, 1)  # who waits for something else reads them all
+        with pytest.raises(Lost):
+            list(items)
+    assert memory() - before < 64 << 20
+
+
+@pytest.mark.parametrize("scene", ["items_that_never_come", "items_without_end"])
+def test_closing_a_generator_that_does_not_end_is_bounded(liars, scene):
+    with Within(TIMEOUT + SLACK), liars.route(scene).open() as far:
+        far.call(far_work.counting, 3).close()
+
+
+def test_items_of_what_is_no_call_and_items_after_the_end(liars):
+    with liars.route("items_for_a_command").open() as far, pytest.raises((Lost, FarError)):
+        far.run(["true"])
+    with liars.route("items_that_end_twice").open() as far:
+        assert list(far.call(far_work.counting, 3)) == [5]
+
+
 @dataclasses.dataclass(frozen=True)
 class Asking(base.Hop):
     """A hop whose program may ask for a secret, and does not."""
