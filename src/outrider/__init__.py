@@ -1,5 +1,6 @@
 """Outrider runs Python functions, commands and jobs somewhere else, through any stack of hops."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from outrider import hops
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         sudo,
         tempdir,
     )
+    from outrider.traces import Trace, trace
 
 __version__ = "0.1.0.dev0"
 
@@ -64,6 +66,7 @@ __all__ = [
     "RouteError",
     "Session",
     "TimedOut",
+    "Trace",
     "Unserializable",
     "VersionMismatch",
     "apptainer",
@@ -81,7 +84,14 @@ __all__ = [
     "ssh",
     "sudo",
     "tempdir",
+    "trace",
 ]
+
+
+if os.environ.get("OUTRIDER_TRACE"):
+    from outrider.traces import from_environment
+
+    from_environment()
 
 
 def __getattr__(name: str) -> Any:
@@ -91,6 +101,10 @@ def __getattr__(name: str) -> Any:
         from outrider import group
 
         found = group.Group
+    elif name in ("Trace", "trace"):
+        from outrider import traces
+
+        found = getattr(traces, name)
     elif name in hops.FILES:
         found = getattr(hops, name)
     else:

@@ -12,6 +12,7 @@ from outrider import text as _text
 from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops.base import Diagnosis, Hop
+from outrider.hops.mark import Mark
 from outrider.hops.options import given
 from outrider.hops.wording import common
 
@@ -153,6 +154,26 @@ class Chain:
             near = near and not hop.leaves
         return hops
 
+    def traced(self) -> Self:
+        """The chain whose programs tell how far they get, with a mark between hops where something can be put there.
+
+        Behind sudo or a relay nothing changes: what is started there may be a matter of exact words. Nor is there a
+        mark where the route ends: the far end itself tells that it is reached.
+        """
+        hops: list[Hop] = []
+        near = True
+        for index, hop in enumerate(self._hops):
+            # Shared connections are found by their options, so those are settled before more is asked to be told.
+            hops.append((hop.here() if near else hop).traced())
+            near = near and not hop.leaves
+            if hop.exact:
+                hops.extend(self._hops[index + 1 :])
+                break
+            passes = not hop.changes_only and hop.name != "local"
+            if passes and index < len(self._hops) - 1:
+                hops.append(Mark(index))
+        return self._with_hops(tuple(hops))
+
     def with_terminal(self) -> Self:
         """The chain through which a terminal reaches as far as its hops allow."""
         return self.each(lambda hop: hop.with_terminal())
@@ -258,6 +279,8 @@ def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any
 
 
 def _short_name(hop: Hop) -> str:
+    if not (hop.leaves or hop.changes_only):  # login: what it runs first is no goal, and may hold a secret
+        return hop.name
     short, _ = hop.short()
     return f"{hop.name}:{short}" if short else hop.name
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-from outrider import opening, values
+from outrider import opening, tracing, values
 from outrider.chain import Chain
 from outrider.errors import FarError, Lost, OutriderError, TimedOut
 from outrider.far import data, loader, wire
@@ -46,10 +46,14 @@ class Connection:
         self.chain = chain
         self.options = options
         self.place = chain.label()
-        stream = (attempt or opening.Opening(chain, options)).open()
+        attempt = attempt or opening.Opening(chain, options)
+        stream = attempt.open()
         self._stream = stream
         self.noise = stream.noise
         self.far = _far_end(stream.hello)
+        self.traced_as = (stream.process.pid, self.place, self.far.user, self.far.host)
+        if attempt.passage:
+            attempt.passage.over(*self.traced_as)
         self._requests: dict[int, Request] = {}
         self._provided: set[str] = set()
         self._background = 0
@@ -185,7 +189,7 @@ class Connection:
         if not done and self._link.over:
             raise self._lost()
         if not done:
-            self.cancel_and_wait(request)
+            self.cancel_and_wait(request, why="TimedOut")
             raise TimedOut(_not_done(timeout), hop=self.place)
         if isinstance(request.value, BaseException):
             late = request.deadline is not None and time.monotonic() >= request.deadline
@@ -225,8 +229,9 @@ class Connection:
             self._link.pass_on()
             self._arm()
 
-    def cancel_and_wait(self, request: Request, slot: Slot | None = None) -> None:
+    def cancel_and_wait(self, request: Request, slot: Slot | None = None, why: str = "Cancelled") -> None:
         """Cancel there, and wait for the answer that says so; if none comes, the session is not worth keeping."""
+        tracing.given_up(self.traced_as, request, why)
         with suppress(OutriderError):
             self.post(wire.CANCEL, request.ident, b"")
             if self._link.wait(slot or request, CANCEL_WAIT) or self._link.over:
@@ -336,7 +341,8 @@ class Connection:
             self._item(ident, flags, segments)
         elif kind == wire.IMPORT:
             asked = values.loads(segments[0], room=1 << 22)
-            self._link.post(wire.SOURCE, ident, self.modules.reply(asked))
+            with tracing.timed(self.traced_as, "module", printable(str(asked.get("module", "")))[:100]):
+                self._link.post(wire.SOURCE, ident, self.modules.reply(asked))
 
     def _item(self, ident: int, flags: int, segments: Sequence[Any]) -> None:
         """A call's value is a generator, or an item of it has come."""
@@ -373,6 +379,8 @@ class Connection:
         request = self._requests.get(ident)
         if request is None:
             return False
+        if request.timed is not None and kind == wire.RESULT:
+            request.arrival = tracing.clock()
         if kind not in request.answers:
             raise wire.ProtocolError("an answer of the wrong kind")
         items = request.arriving
@@ -412,6 +420,7 @@ class Connection:
             waited_for = request.arriving or request
             if not waited_for.done:
                 waited_for.finish(copy(lost))
+                tracing.given_up(self.traced_as, request, "Lost")
             request.tell()
             self._finish_background(request)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outrider import values
+from outrider import tracing, values
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
@@ -48,12 +48,19 @@ class OpenStream:
 class StderrTail:
     """The end of what the hops print on stderr, collected in the background."""
 
-    def __init__(self, fd: int, prompts: tuple[Prompt, ...], answer: Callable[[Prompt], None]) -> None:
+    def __init__(
+        self,
+        fd: int,
+        prompts: tuple[Prompt, ...],
+        answer: Callable[[Prompt], None],
+        strain: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self.fd = fd
         self.ended = threading.Event()
         self._kept = b""
         self._prompts = list(prompts)
         self._answer = answer
+        self._strain = strain
         self._answering = threading.Lock()
         os.set_blocking(fd, False)
         hub().watch(fd, self._ready)
@@ -69,6 +76,8 @@ class StderrTail:
             hub().forget(self.fd)
             self.ended.set()
             return
+        if self._strain is not None:
+            piece = self._strain(piece)
         self._kept = (self._kept + piece)[-STDERR_KEPT:]
         with self._answering:
             for prompt in [prompt for prompt in self._prompts if prompt.marker in self._kept]:
@@ -100,7 +109,9 @@ class Opening:
         self.deadline = None if limit is None else time.monotonic() + limit
         self.limit = limit
         self.prompts = tuple(prompt for hop in self.chain.hops for prompt in hop.prompts())
-        self.command = self.chain.wrap(Command([options.python, "-c", loader.LOADER]))
+        self.passage = tracing.Passage(self.chain) if tracing.note is not None else None
+        started = self.chain if self.passage is None else self.passage.chain
+        self.command = started.wrap(Command([options.python, "-c", loader.LOADER]))
         self._buffer = b""
         self._answers = 0
         self._prompt_error: BaseException | None = None
@@ -113,14 +124,17 @@ class Opening:
             with InterruptLater():
                 self.process = self._start()
                 assert self.process.stdin and self.process.stdout and self.process.stderr
-                self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer)
+                strain = self.passage.without_chatter if self.passage else None
+                self.stderr = StderrTail(self.process.stderr.fileno(), self.prompts, self._answer, strain)
                 started = True
             if self._cancelled:
                 self.cancel()
             # A prompt that is answered here may be asked here: then the terminal stays with this process.
             with nullcontext() if self.prompts else Foreground(self.process.pid):
                 return self._greeting()
-        except BaseException:
+        except BaseException as error:
+            if self.passage:
+                self.passage.over(self.process.pid if started else 0, self.place, error=type(error).__name__)
             if started:
                 self.abandon()
             raise
@@ -166,8 +180,12 @@ class Opening:
         try:
             if self._answers > 3 * len(self.prompts):
                 raise OutriderError("it asks for the password again and again")
+            if self.passage:
+                self.passage.asked(prompt.marker)
             secret = prompt.answer().encode() + b"\n"
             os.write(self.process.stdin.fileno(), secret)
+            if self.passage:
+                self.passage.asked(prompt.marker, answered=True)
         except BaseException as error:  # told by the opening thread; here, in the hub, nobody would see it
             self._prompt_error = error
             with suppress(OSError):
@@ -182,6 +200,8 @@ class Opening:
         if not self.prompts:
             self._write(write_fd, program)
         noise = self._read_until(loader.GREETING)
+        if self.passage:
+            self.passage.told(tracing.START)
         self.stderr.answer_no_more()
         if self.deadline is None:  # a queue may take days; what has left it may not
             self.limit = OPEN_TIMEOUT
@@ -198,6 +218,8 @@ class Opening:
         reader = wire.FrameReader(self.process.stdout.fileno(), self._buffer)
         self._wait_readable(reader)
         hello = self._hello_answer(reader, noise)
+        if self.passage:
+            self.passage.told(tracing.GREET)
         if hello["problem"]:
             raise self._unsettled(hello["problem"])
         return OpenStream(self.process, reader, write_fd, self.stderr, hello, noise)
@@ -283,6 +305,8 @@ class Opening:
             if not piece:
                 raise self._failure(self._buffer)
             self._buffer += piece
+            if self.passage:
+                self._buffer = self.passage.without_marks(self._buffer)
         before, _, self._buffer = self._buffer.partition(marker)
         return before
 

@@ -27,6 +27,7 @@ class Request(Slot):
     __slots__ = (
         "_news",
         "answers",
+        "arrival",
         "arriving",
         "content",
         "credit",
@@ -42,6 +43,7 @@ class Request(Slot):
         "overdue",
         "room",
         "shown",
+        "timed",
     )
 
     def __init__(
@@ -73,6 +75,8 @@ class Request(Slot):
         self.fault: BaseException | None = None
         self.arriving: Arriving | None = None
         self._news: Slot | None = None
+        self.timed: Any = None  # what a trace notes of it while it is under way
+        self.arrival = 0
 
     @property
     def news(self) -> Slot:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from outrider import calls
+from outrider import calls, tracing
 from outrider.chain import Chain
 from outrider.command import Argument, Command
 from outrider.connection import CALL_ANSWERS, Connection
@@ -31,6 +31,7 @@ from outrider.harmless import Harmless
 from outrider.options import OnOutput, Options, Paths
 from outrider.request import Credit, Request
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
+from outrider.tracing import clock
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -235,9 +236,11 @@ class Session:
         on_output: OnOutput | None = None,
     ) -> Request:
         connection, settings = self.connection, self._options
+        began = 0 if tracing.note is None else clock()
         names: set[str] | None = None if connection.modules.trusted else set()
         segments, by_value = calls.pack(call, self.far.python, names)
         connection.announce(call[0], by_value, names or ())
+        packed = clock() if began else 0
         if settings.trust == "data":
             flags |= AS_DATA
         if options:
@@ -253,19 +256,35 @@ class Session:
         if "debug" in options:
             request.credit = Credit()
         connection.send(wire.CALL, request.ident, segments, flags)
+        if began:
+            name = str(call[1]) if flags & INVOKE else getattr(call[0], "__qualname__", "")
+            request.timed = ("call", name, began, packed, clock(), tracing.where and tracing.where())
         return request
 
     def _answer(self, request: Request, subject: Any = None) -> tuple[Any, float]:
         """(value, seconds that it took there) of a call that is answered; what it raised is raised."""
+        timed = request.timed
+        # Small answers are unpacked in no time: not even the clock is looked at for them.
+        arrived = clock() if timed is not None and (request.arrival or request.shown is not None) else 0
         if request.shown is not None:
             request.shown.finish()
         if isinstance(request.value, BaseException):
+            tracing.given_up(self.connection.traced_as, request, type(request.value).__name__)
             raise request.value
         if request.arriving is not None:
             from outrider.generators import FarGenerator
 
-            return FarGenerator(self, request), calls.duration_of(request.value[2], self.place)
-        value, duration = self.outcome(request, request.value, subject)
+            seconds = calls.duration_of(request.value[2], self.place)
+            tracing.answered(self.connection.traced_as, request, clock(), seconds)
+            return FarGenerator(self, request), seconds
+        try:
+            value, duration = self.outcome(request, request.value, subject)
+        except BaseException as error:
+            if timed is not None:
+                tracing.raised(self.connection.traced_as, request, error, _seconds(request.value))
+            raise
+        if timed is not None and (note := tracing.note_request) is not None:
+            note((self.connection.traced_as, timed, request.arrival, arrived, clock(), duration, "", None))
         if request.fault is not None:
             raise request.fault
         return value, duration
@@ -344,6 +363,7 @@ class Session:
         """
         command = Command(["sh", "-c", argv] if isinstance(argv, str) else argv, env, cwd)
         limit = self.timeout if timeout is None else timeout
+        began = 0 if tracing.note is None else clock()
         request = self.connection.new_request(on_output, limit)
         order = {
             "argv": list(command.argv),
@@ -356,6 +376,9 @@ class Session:
         request.credit = Credit()
         self.connection.provide("commands", "pump")
         self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
+        if began:
+            program = command.argv[0].rpartition("/")[2]
+            request.timed = ("command", program, began, began, clock(), tracing.where and tracing.where())
         if stdin is not None:
             self._give(request, stdin)
         self.connection.wait(request, limit)
@@ -392,10 +415,13 @@ class Session:
                 self.connection.post(wire.CANCEL, request.ident, b"")
 
     def _completed(self, command: Command, request: Request, check: bool) -> CompletedCommand:
+        arrived = 0 if request.timed is None else clock()
         kind, _, segments = request.value
         if request.fault is not None:
             raise request.fault
         if kind == wire.RAISED:
+            if arrived:
+                tracing.answered(self.connection.traced_as, request, arrived, -1.0, "not started")
             raise _not_started(command, calls.answer(segments, {"message": str, "start": int}), self.place)
         answer = calls.answer(segments, {"returncode": int, "duration": float})
         completed = CompletedCommand(
@@ -406,6 +432,12 @@ class Session:
             answer["duration"],
             self.far,
         )
+        if arrived:
+            printed = {
+                "returncode": completed.returncode,
+                "bytes": len(completed.stdout) + len(completed.stderr),
+            }
+            tracing.answered(self.connection.traced_as, request, arrived, completed.duration, "", printed)
         if check and completed.returncode:
             how = (
                 f"was ended by {completed.signal}"
@@ -423,7 +455,10 @@ class Session:
         """Copy a file or folder there; see `outrider.transfer.put`. Returns the number of files that had to travel."""
         from outrider import transfer
 
-        return transfer.put(self, os.fsdecode(local), os.fsdecode(remote), progress)
+        here, there = os.fsdecode(local), os.fsdecode(remote)
+        with tracing.transfer(self.connection.traced_as, "put", progress) as (progress, about):
+            about["files"] = transfer.put(self, here, there, progress)
+        return int(about["files"])
 
     def get(
         self, remote: Argument, local: Argument, *, progress: Callable[[int, int], None] | None = None
@@ -431,7 +466,10 @@ class Session:
         """Copy a file or folder from there; see `outrider.transfer.get`. Returns the number of files that had to travel."""
         from outrider import transfer
 
-        return transfer.get(self, os.fsdecode(remote), os.fsdecode(local), progress)
+        there, here = os.fsdecode(remote), os.fsdecode(local)
+        with tracing.transfer(self.connection.traced_as, "get", progress) as (progress, about):
+            about["files"] = transfer.get(self, there, here, progress)
+        return int(about["files"])
 
     # --- the end and all else ------------------------------------------------------------------------------------
 
@@ -454,11 +492,21 @@ class Session:
 
     def close(self) -> None:
         """End the far end with all that runs there; safe to call again."""
-        self.connection.close()
+        if self.connection.closed:
+            return
+        with tracing.timed(self.connection.traced_as, "close", "close"):
+            self.connection.close()
 
 
 def _pairs(paths: Paths) -> list[tuple[str, str]]:
     return list(paths.items()) if isinstance(paths, Mapping) else [(path, path) for path in paths]
+
+
+def _seconds(answer: Any) -> float:
+    """How long a call took there that raised; below 0 if that is not told."""
+    kind, _, segments = answer
+    told = calls.answer(segments, {}).get("duration") if kind == wire.RAISED else None
+    return told if type(told) is float else -1.0
 
 
 def _not_started(command: Command, answer: dict[str, Any], place: str) -> OutriderError:

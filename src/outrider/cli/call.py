@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 if TYPE_CHECKING:
     from outrider.results import CompletedCall
@@ -30,6 +30,7 @@ PRINTED = object()
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable for it; may be repeated.")
 @click.option("--cwd", metavar="FOLDER", help="The folder there to run in.")
 @click.option("--json", "json_", is_flag=True, help="Report value, output, duration and place as JSON.")
+@traced.option
 @click.argument("route", type=common.ROUTE)
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

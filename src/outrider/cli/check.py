@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 if TYPE_CHECKING:
     from outrider.checking import HopReport
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     help="How long one hop may take to be passed.",
 )
 @click.option("--json", "json_", is_flag=True, help="One JSON object a hop, as it is known.")
+@traced.option
 @click.argument("route", type=common.ROUTE)
 def verb(route: str, timeout: float | None, json_: bool) -> None:
     """Walk ROUTE hop by hop, and show what is found after each: user, host, Python, latency, what is missing.

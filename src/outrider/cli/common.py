@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from outrider.cli import traced
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -102,7 +104,7 @@ class Verb(click.Command):
             raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        with errors_told(), Interrupts():
+        with errors_told(), Interrupts(), traced.as_asked(ctx):
             return super().invoke(ctx)
 
 

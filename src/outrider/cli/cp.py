@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 
 @common.verb()
 @click.option("--json", "json_", is_flag=True, help="Report how much travelled as JSON.")
+@traced.option
 @click.argument("source")
 @click.argument("dest")
 def verb(source: str, dest: str, json_: bool) -> None:

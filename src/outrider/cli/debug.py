@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 
 @common.verb()
 @click.option("--enable", is_flag=True, help="Allow it this once; [debug] allow = true allows it for good.")
 @click.option("--kw", multiple=True, metavar="NAME=VALUE", help="A keyword argument; may be repeated.")
 @click.option("--text", is_flag=True, help="Take an argument that is not JSON as a plain text.")
+@traced.option
 @click.argument("route", type=common.ROUTE)
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

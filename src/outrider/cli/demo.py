@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 if TYPE_CHECKING:
     from outrider.demo import Timing
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @common.verb()
 @click.option("--route", "text", type=common.ROUTE, help="Use this route instead of what the machine offers.")
+@traced.option
 def verb(text: str | None) -> None:
     """Build a stack of hops from what this machine really offers, and call a Python function through it.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 if TYPE_CHECKING:
     from outrider.cli.many import Shown
@@ -74,7 +74,7 @@ def verb() -> None:
 
 
 def _command(function: Callable[..., Any]) -> click.Command:
-    command: click.Command = verb.command(cls=common.Verb)(options(function))
+    command: click.Command = verb.command(cls=common.Verb)(traced.option(options(function)))
     return command
 
 
@@ -126,6 +126,7 @@ def get(remote: str, local: str, **settings: Any) -> None:
 
 
 @verb.command("map", cls=common.Verb)
+@traced.option
 @click.option("--text", is_flag=True, help="Take an item that is not JSON as a plain text.")
 @options
 @click.argument("function", metavar="MODULE:FUNCTION")

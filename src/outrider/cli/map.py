@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 
 @common.verb()
@@ -25,6 +25,7 @@ from outrider.cli import common
     metavar="SECONDS",
     help="End a call after so many seconds.",
 )
+@traced.option
 @click.argument("route", type=common.ROUTE)
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("items", nargs=-1, type=click.UNPROCESSED)

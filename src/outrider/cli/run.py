@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 from outrider.far import wire
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--cwd", metavar="FOLDER", help="The folder there to run in.")
 @click.option("--raw", is_flag=True, help="On a terminal, let its control sequences (colours) through.")
 @click.option("--json", "json_", is_flag=True, help="Report status, output and duration as JSON at the end.")
+@traced.option
 @click.argument("route", type=common.ROUTE)
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def verb(

@@ -6,11 +6,12 @@ import os
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, traced
 
 
 @common.verb()
 @click.option("--at", "hops", type=click.IntRange(0), metavar="N", help="Stop after N hops.")
+@traced.option
 @click.argument("route", type=common.ROUTE)
 def verb(route: str, hops: int | None) -> None:
     """Open a shell at the end of ROUTE, on your terminal.

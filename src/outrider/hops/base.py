@@ -53,6 +53,12 @@ class Hop:
     """True if the hop hands the command to a scheduler, so that it may wait in a queue."""
     changes_only: ClassVar[bool] = False
     """True if the hop changes only environment or folder: at a route's tail the session does it on the wire."""
+    exact: ClassVar[bool] = False
+    """True if the command behind it may be a matter of exact words, as in sudoers: a trace changes nothing in it."""
+    tells: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """For traces: lines of its program on stderr, as patterns, each with the phase that ends with it."""
+    chatter: ClassVar[tuple[str, ...]] = ()
+    """How lines on stderr begin that its program prints only when it is traced: they are kept out of messages."""
     gathers: ClassVar[str] = ""
     """The mapping option that takes, in a route's text, every keyword that is no option: `env(A=1, B=2)`."""
 
@@ -87,6 +93,10 @@ class Hop:
 
     def here(self) -> Hop:
         """This hop as it is when its program starts on the near end's own machine (ssh shares connections there)."""
+        return self
+
+    def traced(self) -> Hop:
+        """This hop as it is when its program must tell how far it gets; it must lead to the same place all the same."""
         return self
 
     def with_terminal(self) -> Hop:

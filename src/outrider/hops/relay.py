@@ -27,6 +27,7 @@ class Relay(Hop):
     name: ClassVar[str] = "relay"
     positional: ClassVar[tuple[str, ...]] = ("route",)
     leaves: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

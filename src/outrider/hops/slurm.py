@@ -150,6 +150,10 @@ class Slurm(Scheduler):
     program: str = "srun"
 
     name: ClassVar[str] = "slurm"
+    tells: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"srun: job \d+ queued and waiting for resources", "submit"),
+        (r"srun: job \d+ has been allocated resources", "queue"),
+    )
 
     def with_terminal(self) -> Slurm:
         return replace(self, terminal=True)

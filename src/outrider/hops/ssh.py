@@ -178,6 +178,18 @@ class Ssh(Hop):
     name: ClassVar[str] = "ssh"
     positional: ClassVar[tuple[str, ...]] = ("host",)
     leaves: ClassVar[bool] = True
+    tells: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"debug1: Connection established", "connect"),
+        (r"debug1: SSH2_MSG_NEWKEYS received", "key exchange"),
+        (r"Authenticated to ", "authenticate"),
+        (r"debug1: mux_client_request_session: master session", "shared connection"),
+    )
+    chatter: ClassVar[tuple[str, ...]] = (
+        "debug1: ",
+        "Authenticated to ",
+        "Transferred: sent ",
+        "Bytes per second: sent ",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -211,6 +223,10 @@ class Ssh(Hop):
         # is among it: two aliases of one host may differ in key, and a key in what it may do there.
         others = (self.host, self.identity, self.config, self.options, self.extra, self.program)
         return "-" + f"{zlib.crc32(repr(others).encode()):08x}"[:5]
+
+    def traced(self) -> Ssh:
+        # An option, not -v: a jump host's ssh would inherit that, and a shared connection would hold on to our stderr.
+        return replace(self, options=(*self.options, ("LogLevel", "DEBUG1")))
 
     def with_terminal(self) -> Ssh:
         return replace(self, terminal=True)

@@ -80,6 +80,7 @@ class Sudo(Hop):
     name: ClassVar[str] = "sudo"
     positional: ClassVar[tuple[str, ...]] = ("user",)
     leaves: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
