@@ -125,8 +125,8 @@ def test_progress_is_still_told(far, tmp_path):
     assert seen
 
 
-def test_what_fails_is_marked(far):
-    with outrider.trace() as found:
+def test_what_fails_is_marked():
+    with HERE.open() as far, outrider.trace() as found:
         with pytest.raises(ValueError):
             far.call(math.sqrt, -1)
         with pytest.raises(TimedOut):
