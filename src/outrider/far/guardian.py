@@ -1,30 +1,32 @@
 """A small process beside the far end that cleans up when the far end itself is killed."""
 
 import os
-
-from .quick import signal
+import sys
 
 SESSION_MARK = "OUTRIDER_SESSION"
+_PROGRAM = "OUTRIDER_GUARDIAN"
 
-
-def close_all_but(keep):
-    """Close every descriptor except those in `keep`."""
-    try:
-        open_fds = [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:
-        open_fds = list(range(256))
-    for fd in open_fds:
-        if fd not in keep:
-            try:
-                os.close(fd)
-            except OSError:
-                pass
+# A shell, since it waits in a twentieth of the memory of a Python; that is started only when there is something to do.
+_WATCH = """\
+trap '' HUP INT TERM QUIT
+groups=$3 folders=
+without() { left=; for one in $1; do [ "$one" = "$2" ] || left="$left $one"; done; }
+while read -r what it; do
+  case $what in
+  done) exit ;;
+  +group) groups="$groups $it" ;;
+  -group) without "$groups" "$it"; groups=$left ;;
+  +folder) folders="$folders $it" ;;
+  -folder) without "$folders" "$it"; folders=$left ;;
+  esac
+done
+exec "$1" -c "$OUTRIDER_GUARDIAN" "$2" "$groups" "$folders"
+"""
 
 
 class Guardian:
-    """A small forked process that cleans up when the far end itself is killed.
+    """It holds nothing but the reading end of a pipe: lines `+group N`, `-group N`, `+folder HEX`, `-folder HEX`, `done`.
 
-    It holds nothing but the reading end of a pipe: lines `+group N`, `-group N`, `+folder PATH`, `-folder PATH`, `done`.
     The pipe's end means that the far end is gone, however it went; without a `done` before, it has cleaned up nothing.
     """
 
@@ -34,69 +36,65 @@ class Guardian:
         self._pipe = -1
 
     def start(self):
-        """Fork it, once; before there are threads."""
+        """Start it, once."""
         if self.pid is not None:
             return
         reader, self._pipe = os.pipe()
+        os.register_at_fork(after_in_child=self._forget)
         own_group = os.getpgrp()
-        leads = own_group == os.getpid()
-        self.pid = os.fork()
-        if not self.pid:
-            try:
-                os.setsid()
-                for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-                    signal.signal(number, signal.SIG_IGN)
-                close_all_but({reader})
-                self._watch(reader, self.mark, {own_group} if leads else set())
-            finally:
-                os._exit(0)
-        os.close(reader)
+        argv = ["sh", "-c", _WATCH, "outrider-guardian", sys.executable or "python3", self.mark]
+        argv.append(str(own_group) if own_group == os.getpid() else "")
+        env = dict(os.environ)
+        loader = __spec__.loader
+        source = loader.get_source(__package__ + ".processes")  # type: ignore[union-attr]
+        env[_PROGRAM] = source + "\nafter_death(*sys.argv[1:])\n"
+        files = [
+            (os.POSIX_SPAWN_DUP2, reader, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        try:
+            self.pid = self._spawn(argv, env, files)
+        except (
+            OSError
+        ):  # an image without a shell: then nobody cleans up after a far end that is killed there
+            self.pid = 0
+        finally:
+            os.close(reader)
 
     @staticmethod
-    def _watch(reader, mark, groups):
-        groups, folders, pending = set(groups), set(), b""
-        while True:
-            try:
-                piece = os.read(reader, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            *lines, pending = (pending + piece).split(b"\0")
-            for line in lines:
-                if line == b"done":
-                    return
-                what, _, value = line.partition(b" ")
-                known = groups if what.endswith(b"group") else folders
-                item = int(value) if known is groups else value
-                (known.add if what[:1] == b"+" else known.discard)(item)
-        from .processes import end, remove_tree
-
-        end(mark, groups)
-        for folder in folders:
-            remove_tree(os.fsdecode(folder))
-
-    def _tell(self, what, value):
+    def _spawn(argv, env, files):
         try:
-            os.write(self._pipe, b"%s %s\0" % (what, value))
-        except OSError:  # the guardian was killed: the far end still cleans up after itself
+            return os.posix_spawn("/bin/sh", argv, env, file_actions=files, setsid=True)
+        except (
+            NotImplementedError
+        ):  # a C library that cannot; the shell ignores what a terminal could send it
+            return os.posix_spawn("/bin/sh", argv, env, file_actions=files, setpgroup=0)
+
+    def _forget(self):
+        """In a child that was forked: its copy of the pipe must not outlive the far end."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _tell(self, line):
+        try:
+            os.write(self._pipe, line + b"\n")
+        except OSError:  # it was killed: the far end still cleans up after itself
             pass
 
     def rest(self):
         """All is cleaned up: nothing is left for it to do."""
-        try:
-            os.write(self._pipe, b"done\0")
-        except OSError:  # it was killed
-            pass
+        self._tell(b"done")
 
     def watch_group(self, group):
-        self._tell(b"+group", b"%d" % group)
+        self._tell(b"+group %d" % group)
 
     def forget_group(self, group):
-        self._tell(b"-group", b"%d" % group)
+        self._tell(b"-group %d" % group)
 
     def watch_folder(self, path):
-        self._tell(b"+folder", os.fsencode(path))
+        self._tell(b"+folder " + os.fsencode(path).hex().encode())
 
     def forget_folder(self, path):
-        self._tell(b"-folder", os.fsencode(path))
+        self._tell(b"-folder " + os.fsencode(path).hex().encode())

@@ -12,7 +12,7 @@ from .quick import signal
 
 TICK = 0.005
 """Seconds between the stand-in's looks at whether the main thread is stuck in a call; a fifth of it in a crowd."""
-IDLE_TICKS = 200
+IDLE_TICKS = 20
 """Looks without any call, after which it rests until the next begins."""
 FAR_IDENTS = 0x80000000
 LIMIT = 1 << 40

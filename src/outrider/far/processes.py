@@ -5,11 +5,11 @@ that were started here, descendants by parent pid (daemons too, where this proce
 environment variable that every program started here inherits.
 """
 
+import _signal as signal  # type: ignore[import-not-found]  # see quick; this file must stand alone, see guardian
 import os
 import stat
+import sys  # noqa: F401  # for the guardian's last line
 import time
-
-from .quick import signal
 
 COMMAND_MARK = "OUTRIDER_COMMAND"
 
@@ -161,3 +161,10 @@ def remove_tree(path):
             os.unlink(path)
     except OSError:
         pass
+
+
+def after_death(mark, groups, folders):
+    """What the guardian does when the far end was killed: `groups` by number, `folders` as hexadecimal bytes."""
+    end(mark, [int(group) for group in groups.split()])
+    for folder in folders.split():
+        remove_tree(os.fsdecode(bytes.fromhex(folder)))
