@@ -59,7 +59,7 @@ class NearLink(Link):
     ) -> None:
         """Send one message; Stalled when it is not taken until `deadline`, and the stream is then of no more use."""
         if len(segments) == 1 and len(segments[0]) <= wire.SMALL:
-            self._write([wire.lone(kind, ident, segments[0], flags)], deadline)
+            self._write_small(wire.lone(kind, ident, segments[0], flags), deadline)
             return
         for buffers in wire.message_frames(kind, ident, segments, flags):
             self._write(buffers, deadline)
@@ -79,6 +79,26 @@ class NearLink(Link):
                 self._drain(deadline)
             self._write_now(buffers, deadline)
         except BaseException:  # perhaps in the midst of a frame: nothing may follow it
+            self._torn = True
+            raise
+        finally:
+            self._writing.release()
+        if self._outbox:
+            self._flush()
+
+    def _write_small(self, frame: bytes, deadline: float | None) -> None:
+        """As `_write`, with one system call where the pipe has room and nobody else is writing: most calls are that."""
+        if self._outbox or not self._writing.acquire(False):
+            self._write([frame], deadline)
+            return
+        try:
+            try:
+                written = os.write(self.write_fd, frame)
+            except BlockingIOError:
+                written = 0
+            if written < len(frame):
+                write_within(self.write_fd, [frame[written:]], deadline, self._is_over)
+        except BaseException:
             self._torn = True
             raise
         finally:
