@@ -363,7 +363,8 @@ class Opening:
         )
 
     def _unknown_failure(self, said: str, noise: bytes, status: int | None) -> OutriderError:
-        reached = how_far(self.whole, 10.0)
+        left = 10.0 if self.deadline is None else self.deadline - time.monotonic()
+        reached = how_far(self.whole, min(10.0, max(2.0, left)))
         hops = self.whole.hops
         hop = repr(hops[min(reached, len(hops) - 1)]) if hops else "local"
         ended = "ended" if status is None else f"ended with status {status}"
@@ -377,7 +378,7 @@ class Opening:
 
     def abandon(self) -> None:
         """Leave nothing behind of an opening that failed."""
-        end_process(self.process, grace=1.0)
+        end_process(self.process, grace=1.0, first=0.3)  # nobody reads its stdin yet
         self.stderr.ended.wait(0.2)
         hub().forget(self.stderr.fd)
         close_pipes(self.process)
@@ -397,7 +398,8 @@ def _is_greeting(hello: Any) -> bool:
 
 
 def how_far(chain: Chain, seconds: float) -> int:
-    """How many hops of `chain` pass a trivial command, each tried with a bound of `seconds`."""
+    """How many hops of `chain` pass a trivial command, tried one after the other, all within `seconds`."""
+    until = time.monotonic() + seconds
     for count in range(1, len(chain.hops) + 1):
         prefix = chain.prefix(count)
         try:
@@ -408,7 +410,7 @@ def how_far(chain: Chain, seconds: float) -> int:
                 capture_output=True,
                 env={**os.environ, **command.env},
                 cwd=command.cwd,
-                timeout=seconds,
+                timeout=max(0.1, until - time.monotonic()),
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired, OutriderError):
@@ -508,8 +510,8 @@ def enlarge_pipe(fd: int) -> None:
         fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
 
 
-def end_process(process: subprocess.Popen[bytes], grace: float) -> None:
-    """End a route's local process: by its stdin's end, then asked, then made to."""
+def end_process(process: subprocess.Popen[bytes], grace: float, first: float | None = None) -> None:
+    """End a route's local process: by its stdin's end, within `first` seconds if that is given; then asked, then made to."""
     if process.stdin and not process.stdin.closed:
         with suppress(OSError):
             process.stdin.close()
@@ -517,7 +519,7 @@ def end_process(process: subprocess.Popen[bytes], grace: float) -> None:
         if number is not None:
             with suppress(OSError):
                 os.killpg(process.pid, number)
-        if ended_within(process, grace):
+        if ended_within(process, grace if number is not None or first is None else first):
             return
 
 

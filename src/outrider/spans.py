@@ -142,8 +142,10 @@ def _opening(record: Opened, clock: _Clock) -> Span:
                 phases, first = [], hop + 1
         began = ended
     if record.error:
-        last = min(first, len(record.hops) - 1)
-        phases.append((last, last, "failed", began, record.ended))
+        last = len(record.hops) - 1
+        first = min(first, last)
+        until = next((mark for mark in record.marks if mark >= first), last)
+        phases.append((first, until, "failed", began, record.ended))
         stretches.append(_stretch(record, phases, clock, record.error))
     return clock.span(
         "open", "open", record.began, record.ended, tuple(stretches), record.error, sender=record.sender

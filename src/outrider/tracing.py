@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from outrider.chain import Chain
-from outrider.hops.mark import PATTERN
+from outrider.hops.mark import PATTERN, Mark
 
 if TYPE_CHECKING:
     from outrider.request import Request
@@ -32,7 +32,8 @@ Timed = tuple[str, str, int, int, int, Any]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A route that was opened, or was not: `events` are (when it ended, index of the hop, name of the phase)."""
+    """A route that was opened, or was not: `events` are (when it ended, index of the hop, name of the phase). `marks`: the
+    hops of which can be told that they are passed."""
 
     place: Place
     hops: tuple[str, ...]
@@ -41,6 +42,7 @@ class Opened:
     events: tuple[tuple[int, int, str], ...]
     sender: Any
     error: str = ""
+    marks: tuple[int, ...] = ()
 
 
 Asked = tuple[Place, Timed, int, int, int, float, str, dict[str, Any] | None]
@@ -268,7 +270,9 @@ class Passage:
             labels = tuple(Chain(hop).label() for hop in self.hops) or ("local",)
             events = tuple(sorted(self._events))
             sender = where and where()
-            taker(Opened((pid, place, user, host), labels, self.began, clock(), events, sender, error))
+            marks = tuple(hop.number for hop in self.chain.hops if isinstance(hop, Mark))
+            named = (pid, place, user, host)
+            taker(Opened(named, labels, self.began, clock(), events, sender, error, marks))
 
 
 class Kept(Sink):

@@ -489,7 +489,7 @@ def test_check_shows_every_hop():
     done = outrider("check", "local | tempdir | env(A=1)")
     shown = done.stdout.decode()
     assert done.returncode == 0
-    assert [line.split()[1:3] for line in shown.splitlines()] == [
+    assert [line.split()[1:3] for line in shown.splitlines() if line.startswith("✓")] == [
         ["1", "local"],
         ["2", "tempdir"],
         ["3", "env"],
@@ -497,6 +497,10 @@ def test_check_shows_every_hop():
     assert os.uname().nodename in shown
     assert "Python 3" in shown
     assert "latency" in shown
+    assert "start python3 " in shown and "greet " in shown
+    assert " free in " in shown
+    assert "local | tempdir | env  (" in shown
+    assert "█" in shown
     assert "\x1b" not in shown
 
 
@@ -517,8 +521,39 @@ def test_check_reports_as_json():
     assert first["reached"] is True
     assert first["latency"] > 0
     assert first["missing"] == []
+    assert [phase["name"] for phase in first["phases"]] == ["start python3", "greet"]
+    assert first["tmp_free"] > 0
+    assert Path(first["tmp"]).is_absolute()
+    assert [phase["name"] for phase in second["phases"]] == ["failed"]
     assert second["reached"] is False
     assert second["hint"]
+
+
+def test_check_keeps_to_its_time_and_says_what_to_do_instead_of_itself():
+    started = time.monotonic()
+    done = outrider("check", "--timeout", "1", "local | login(setup=['trap : TERM; sleep 60; sleep 60'])")
+    assert time.monotonic() - started < 20
+    shown = done.stdout.decode()
+    assert done.returncode == 1
+    assert "no far end within 1 s" in shown
+    assert "outrider explain" in shown and "outrider check" not in shown
+    assert "✗ TimedOut" in shown
+
+
+def test_check_bounds_its_look_round_too(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(60)")  # for what the far end starts
+    started = time.monotonic()
+    done = outrider("check", "--timeout", "2", "--json", f"env(PYTHONPATH='{tmp_path}')")
+    assert time.monotonic() - started < 30
+    assert json.loads(done.stdout)["reached"] is True
+
+
+def test_ctrl_c_ends_check_as_any_verb():
+    with on_terminal("check", "local | login(setup=['sleep 60'])") as terminal:
+        terminal.expect(b" free in ")
+        time.sleep(1)
+        terminal.type(b"\x03")
+        assert terminal.end() == 130
 
 
 def test_check_names_what_a_slim_python_lacks(tmp_path):

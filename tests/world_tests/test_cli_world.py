@@ -95,6 +95,23 @@ def test_check_stops_where_the_route_breaks(sshd, sudo_rules, docker, census):
     census.assert_nothing_left()
 
 
+def test_check_tells_what_took_how_long_and_how_far_a_failing_hop_got(sshd, slurm, census):
+    done = outrider("check", "--json", f"{by_ssh(sshd)} | slurm(partition=short)")
+    login, job = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    assert {"shared connection", "start python3", "greet"} <= {phase["name"] for phase in login["phases"]}
+    assert login["scheduler"].startswith("Slurm, nodes: 1 ")
+    assert "your jobs: " in login["scheduler"]
+    assert job["scheduler"].startswith("Slurm job ") and " in short " in job["scheduler"]
+    assert login["tmp_free"] > 0
+    shown = outrider(
+        "check", f"ssh(host='refused', config='{sshd.config}', share=false) | sudo"
+    ).stdout.decode()
+    assert "connect " in shown and "key exchange " in shown and "failed " in shown
+    assert "✗ RouteError" in shown
+    census.assert_nothing_left()
+
+
 def test_check_names_what_a_slim_image_lacks(docker, census):
     done = outrider("check", f"docker:{docker.slim}")
     shown = done.stdout.decode()

@@ -25,27 +25,32 @@ if TYPE_CHECKING:
 @traced.option
 @click.argument("route", type=common.ROUTE)
 def verb(route: str, timeout: float | None, json_: bool) -> None:
-    """Walk ROUTE hop by hop, and show what is found after each: user, host, Python, latency, what is missing.
+    """Walk ROUTE hop by hop, and show what is found after each, what is missing, and what took how long.
 
     Stops at the first hop that cannot be passed, says why and what to do, and leaves with 1. A scheduler hop
-    gets a short job for itself and for each hop behind it.
+    gets a short job for itself and for each hop behind it. At the end stands where the time of the last
+    opening went.
     """
-    from outrider.checking import check
+    from outrider.checking import Check
 
-    found = common.route_of(route, open_timeout=timeout)
+    found = Check(common.route_of(route, open_timeout=timeout))
     reached = False
-    for report in check(found):
+    for report in found.reports():
         reached = report.reached
         if json_:
             common.print_json(dataclasses.asdict(report))
         else:
             show(report)
         sys.stdout.flush()
+    if not json_:
+        click.echo("\n" + traced.shown(found.opening, sys.stdout).rstrip("\n"))
     raise SystemExit(0 if reached else 1)
 
 
 def show(report: HopReport) -> None:
     """One hop, for the eye."""
+    from outrider.trace_views.rows import human
+
     mark = common.styled("✓", fg="green") if report.reached else common.styled("✗", fg="red")
     hop = common.styled(report.hop, bold=True)
     if not report.reached:
@@ -60,12 +65,27 @@ def show(report: HopReport) -> None:
             f"{mark} {report.number} {hop}  {report.user}@{report.host}, Python {report.python}, "
             f"opened in {report.opened_in:.2f} s, latency {latency:.1f} ms"
         )
-        if report.missing:
-            click.echo(f"    missing there: {', '.join(report.missing)}")
-        if report.noise:
-            click.echo(f"    prints at login: {_shortened(report.noise)}")
+    if report.phases:
+        click.echo("    " + ", ".join(f"{phase.name} {human(phase.seconds)}" for phase in report.phases))
+    if report.reached:
+        _found(report)
     if report.hint:
         click.echo(f"    {common.styled('hint:', fg='yellow')} {report.hint}")
+
+
+def _found(report: HopReport) -> None:
+    from outrider.request import printable
+    from outrider.trace_views.rows import size
+
+    about = [] if report.tmp_free is None else [f"{size(report.tmp_free)} free in {printable(report.tmp)}"]
+    if report.scheduler:
+        about.append(printable(report.scheduler))
+    if about:
+        click.echo("    " + "; ".join(about))
+    if report.missing:
+        click.echo(f"    missing there: {printable(', '.join(report.missing))}")
+    if report.noise:
+        click.echo(f"    prints at login: {_shortened(report.noise)}")
 
 
 def _shortened(noise: str) -> str:
