@@ -13,9 +13,9 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-from outrider import opening, tracing, values
+from outrider import closing, opening, tracing, values
 from outrider.chain import Chain
-from outrider.errors import FarError, Lost, OutriderError, TimedOut
+from outrider.errors import FarError, Lost, OutriderError, Refused, TimedOut
 from outrider.far import data, loader, wire
 from outrider.far.link import Slot
 from outrider.hub import hub
@@ -36,6 +36,14 @@ CALL_ANSWERS = (*ANSWERS, wire.ITEM)
 _ENDINGS = (*ANSWERS, wire.PONG)
 FRAMES_AT_ONCE = 64
 """What is read in the background of one session before it is another's turn."""
+EXIT_WAIT = 1.5
+"""The same for all sessions together when the interpreter ends; then they are asked to end, and then made to."""
+STUCK = (
+    "a cancelled call would not end, and the far end was ended with it",
+    "options(isolate=True) runs each call in a process of its own, which can be ended alone",
+)
+FAREWELLS = {b"stuck": STUCK}
+"""Why a far end says that it ended: (message, hint)."""
 _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -58,14 +66,19 @@ class Connection:
         self._provided: set[str] = set()
         self._background = 0
         self.closed = False
+        self.inherited = False
+        self._farewell = b""
+        self._once = threading.Lock()
         self._ending: str | None = None
         self._closed_why = ""
         self._next_look: float | None = None
         self._answer_limit = options.answer_limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close while its own thread is in here
         self.modules = ModuleServer(trusted=options.trust == "pickle")
         self._link = NearLink(stream.reader, stream.write_fd, self._handle, self._ended, self._room)
         self._unasked_output = LabelledOutput(self.far.host)
+        self._dropped = weakref.finalize(self, closing.let_go, self.place, stream.process, stream.stderr)
+        self._dropped.atexit = False
         _live.add(self)
 
     @property
@@ -84,25 +97,33 @@ class Connection:
 
     def close(self, grace: float = CLOSE_WAIT, why: str = "") -> None:
         """End the far end with all that runs there; safe to call again, and from `atexit`."""
-        with self._lock:
-            if self.closed:
-                return
-            self._closed_why = why
-            self.closed = True
-        with suppress(OSError, wire.ProtocolError):
-            self._link.post(wire.BYE, 0, [b"bye"])
-        process = self._stream.process
-        hub().forget(self._stream.reader.fd)
-        self._link.end("the session was closed")
-        self._link.stop_writing()
-        with suppress(OSError):
-            assert process.stdin
-            process.stdin.close()
-        opening.end_process(process, grace)
-        self._stream.stderr.ended.wait(0.2)
-        hub().forget(self._stream.stderr.fd)
-        opening.close_pipes(process)
+        if self._start_closing(why):
+            opening.end_process(self._stream.process, grace)
+            self._finish_closing()
+
+    def _start_closing(self, why: str = "") -> bool:
+        """Tell the far end that this is all; False if that was done before. Waits for nobody: signal handlers close too."""
+        if self.inherited or not self._once.acquire(blocking=False):
+            return False
+        self._closed_why = why
+        self.closed = True
+        closing.say_goodbye(self._stream, self._link)
+        return True
+
+    def _finish_closing(self) -> None:
+        """After the route's process has ended."""
+        self._dropped.detach()
+        closing.release(self._stream, self._link)
         _live.discard(self)
+
+    def disinherit(self) -> None:
+        """In a forked child: the stream stays the parent's alone. Nothing is sent, signalled or waited for."""
+        self.inherited = self.closed = True
+        self._dropped.detach()
+        self._stream.process.returncode = (
+            0  # not a child of this process: nothing to wait for when it is collected
+        )
+        opening.close_pipes(self._stream.process)
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -114,6 +135,7 @@ class Connection:
         label: str | None = None,
     ) -> Request:
         """A request with an id of its own, ready to be sent. It is to be answered within `timeout` seconds from now."""
+        self._check_owner()
         if self.closed or self._link.over:
             raise self._lost()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -121,8 +143,18 @@ class Connection:
         self._requests[request.ident] = request
         return request
 
+    def _check_owner(self) -> None:
+        """Before any lock is taken: another thread may have held it when this process was forked."""
+        if self.inherited:
+            raise Refused(
+                "this session belongs to the process that opened it, and this is a forked child of that one",
+                hop=self.place,
+                hint="open a session of the child's own: route.open()",
+            )
+
     def provide(self, *parts: str) -> None:
         """Have these modules of the far end there before a request that needs them: it need not ask."""
+        self._check_owner()
         missing = {name: self.modules.far_part(name) for name in parts if name not in self._provided}
         if missing:
             found = {f"{loader.PACKAGE}.{name}": part for name, part in missing.items()}
@@ -131,6 +163,7 @@ class Connection:
 
     def announce(self, subject: object, by_value: bool, names: Iterable[str]) -> None:
         """Have the modules of a call there before the call; and those again that were reloaded here."""
+        self._check_owner()
         news = self.modules.news(subject, by_value, names)
         if news is not None:
             self.post(wire.SOURCE, 0, news)
@@ -141,7 +174,7 @@ class Connection:
         try:
             self._link.send(kind, ident, segments, flags, request.deadline if request is not None else None)
         except _BROKEN as error:
-            raise self._not_sent(error) from None
+            raise self._not_sent(error, ident) from None
 
     def send_frame(self, kind: int, ident: int, payload: bytes = b"", flags: int = 0) -> None:
         """As `send`, one bare frame."""
@@ -151,10 +184,11 @@ class Connection:
                 kind, ident, payload, flags, request.deadline if request is not None else None
             )
         except _BROKEN as error:
-            raise self._not_sent(error) from None
+            raise self._not_sent(error, ident) from None
 
     def post(self, kind: int, ident: int, payload: bytes) -> None:
         """Send a small message without waiting until it is taken: to cancel and to steer must always be possible."""
+        self._check_owner()
         try:
             self._link.post(kind, ident, [payload])
         except _BROKEN as error:
@@ -167,8 +201,13 @@ class Connection:
         except _BROKEN as error:
             raise self._not_sent(error) from None
 
-    def _not_sent(self, error: Exception) -> OutriderError:
-        """What is raised where something could not be sent; the session is then of no more use."""
+    def _not_sent(self, error: Exception, ident: int = 0) -> OutriderError:
+        """What is raised where something could not be sent; the session is then of no more use, if a part of it was."""
+        if (
+            isinstance(error, Stalled) and error.untouched
+        ):  # others were ahead of it: they are not to suffer for it
+            self._requests.pop(ident, None)
+            return TimedOut("others took all the time that there was to send it", hop=self.place)
         if isinstance(error, Stalled):
             self.close(STALLED_WAIT, "the far end took nothing more of what was sent")
             return TimedOut("the far end did not take within its time what was sent to it", hop=self.place)
@@ -190,7 +229,8 @@ class Connection:
             raise self._lost()
         if not done:
             self.cancel_and_wait(request, why="TimedOut")
-            raise TimedOut(_not_done(timeout), hop=self.place)
+            hint = f"{STUCK[0]}; {STUCK[1]}" if self._farewell == b"stuck" else None
+            raise TimedOut(_not_done(timeout), hop=self.place, hint=hint)
         if isinstance(request.value, BaseException):
             late = request.deadline is not None and time.monotonic() >= request.deadline
             if late and isinstance(request.value, Lost):  # whoever fed it has found out, and closed, before
@@ -236,6 +276,7 @@ class Connection:
             self.post(wire.CANCEL, request.ident, b"")
             if self._link.wait(slot or request, CANCEL_WAIT) or self._link.over:
                 self._requests.pop(request.ident, None)
+                self._arm()
                 return
         self.close(STALLED_WAIT, "the far end did not confirm that something cancelled had ended")
 
@@ -339,6 +380,8 @@ class Connection:
                 request.tell()
         elif kind == wire.ITEM:
             self._item(ident, flags, segments)
+        elif kind == wire.BYE:
+            self._farewell = bytes(segments[0][:16])
         elif kind == wire.IMPORT:
             asked = values.loads(segments[0], room=1 << 22)
             with tracing.timed(self.traced_as, "module", printable(str(asked.get("module", "")))[:100]):
@@ -428,6 +471,9 @@ class Connection:
         if self.closed:
             why = f": {self._closed_why}" if self._closed_why else ""
             return Lost(f"the session is closed{why}", hop=self.place, hint="open another with route.open()")
+        if self._farewell in FAREWELLS:
+            message, hint = FAREWELLS[self._farewell]
+            return Lost(message, hop=self.place, hint=hint)
         said = self._stream.stderr.text(settle=0 if hub().is_current() else 0.3)
         with suppress(subprocess.TimeoutExpired):
             self._stream.process.wait(0.2)
@@ -463,9 +509,18 @@ def _far_end(hello: dict[str, Any]) -> FarEnd:
 
 
 def _close_all() -> None:
-    for session in list(_live):
-        session.close()
+    """At the interpreter's end: all together, in bounded time, whatever state they are in."""
+    closed = [connection for connection in list(_live) if connection._start_closing()]
+    closing.end_processes([connection.process for connection in closed], EXIT_WAIT)
+    for connection in closed:
+        connection._finish_closing()
+
+
+def _disinherit_all() -> None:
+    for connection in list(_live):
+        connection.disinherit()
+    _live.clear()
 
 
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_live.clear)
+os.register_at_fork(after_in_child=_disinherit_all)

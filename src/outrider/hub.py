@@ -1,4 +1,4 @@
-"""One background thread for all sessions: collects the hops' stderr, and reads answers that nobody waits for just now."""
+"""One background thread for all sessions: collects the hops' stderr, reads answers that nobody waits for, keeps time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._lock = threading.Lock()
+        # A signal handler or a finalizer may come in while its own thread is in here.
+        self._lock = threading.RLock()
         self._soon: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
@@ -111,7 +112,7 @@ class Hub:
 
 
 _hub: Hub | None = None
-_hub_lock = threading.Lock()
+_hub_lock = threading.RLock()
 
 
 def hub() -> Hub:
@@ -121,3 +122,12 @@ def hub() -> Hub:
         if _hub is None or _hub._pid != os.getpid():
             _hub = Hub()
         return _hub
+
+
+def _forget_in_child() -> None:
+    """A fork copies the hub without its thread, and the lock perhaps as another thread held it."""
+    global _hub, _hub_lock
+    _hub, _hub_lock = None, threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

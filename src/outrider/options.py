@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from outrider.errors import ConfigError
 from outrider.hops.nearness import nearest
+from outrider.hops.sizes import size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -17,6 +18,9 @@ OnOutput = Callable[[str, bytes], None]
 
 Paths = Sequence[str] | Mapping[str, str]
 """Files to copy: paths that are the same on both sides, or {from: to}."""
+
+
+LIMITS = ("nice", "memory", "cpu_time", "processes", "open_files")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,10 @@ class Options:
     max_answer: bytes of one answer and what was printed for it, at the most; None: 256 MiB with trust="data", else 64 GiB.
         Output beyond it is left out, with a note; a larger answer fails its call. At least 64 KiB.
     debug: allow this route to start a debugger for a call (`outrider debug`).
+    isolate: run each call in a process of its own, forked from the far end, that can be ended alone and at once.
+    nice, memory, cpu_time, processes, open_files: limits for the far end, or with isolate for each call: how much nicer to
+        be; bytes of data of one process ("512M", "2G"); seconds of processor time of one process; processes of the far
+        account in all; descriptors of one process. What a call starts inherits them.
     """
 
     timeout: float | None = None
@@ -51,6 +59,12 @@ class Options:
     pull: Paths = ()
     max_answer: int | None = None
     debug: bool = False
+    isolate: bool = False
+    nice: int | None = None
+    memory: str | int | None = None
+    cpu_time: int | None = None
+    processes: int | None = None
+    open_files: int | None = None
 
     def __post_init__(self) -> None:
         if self.trust not in ("pickle", "data"):
@@ -64,10 +78,22 @@ class Options:
             raise ConfigError(
                 f"max_answer is at least 65536 bytes, not {self.max_answer!r}", key="max_answer"
             )
+        for name, value in self.limits.items():
+            least = -20 if name == "nice" else 1
+            if type(value) is not int or value < least:
+                raise ConfigError(f"{name} is a whole number of at least {least}, not {value!r}", key=name)
         for name in ("timeout", "open_timeout"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is a number of seconds above 0 or None, not {value!r}", key=name)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits that are set, memory in bytes."""
+        found = {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+        if "memory" in found:
+            found["memory"] = size(str(found["memory"]), hop="options")
+        return found
 
     @property
     def answer_limit(self) -> int:

@@ -28,8 +28,8 @@ from outrider.errors import (
 from outrider.far import data, wire
 from outrider.far.calls import AS_DATA, INVOKE, OPTIONS, RAISED_STATE
 from outrider.harmless import Harmless
-from outrider.options import OnOutput, Options, Paths
-from outrider.request import Credit, Request
+from outrider.options import LIMITS, OnOutput, Options, Paths
+from outrider.request import Credit, Request, printable
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
 from outrider.tracing import clock
 
@@ -48,11 +48,33 @@ class Session:
 
     def __init__(self, chain: Chain, options: Options, connection: Connection | None = None) -> None:
         self.connection = connection or Connection(chain, options)
+        if connection is None and options.limits and not options.isolate:
+            self._limit_all(options)
         self.chain = chain
         self._options = options
         self.place = self.connection.place
         self.far: FarEnd = self.connection.far
         self.noise = self.connection.noise
+
+    def _limit_all(self, options: Options) -> None:
+        """Set the limits of the whole far end, its guardian apart."""
+        connection = self.connection
+        connection.provide("limits")
+        segments, flags = calls.pack_far("limits", "apply", options.limits), 0
+        if options.trust == "data":
+            flags |= AS_DATA
+        request = connection.new_request(None, options.open_timeout or 60)
+        try:
+            connection.send(wire.CALL, request.ident, segments, flags)
+            connection.wait(request)
+            if request.value[0] == wire.RAISED:
+                about = calls.answer(request.value[2], {"message": str})
+                raise RouteError(
+                    about["message"], hop=connection.place, hint="see `ulimit -a` and `ulimit -aH` there"
+                )
+        except BaseException:
+            connection.close()
+            raise
 
     def __enter__(self) -> Session:
         return self
@@ -90,7 +112,9 @@ class Session:
 
     def options(self, **changes: Any) -> Session:
         """The same far end with other options: `far.options(timeout=5).call(f)`. What only an opening can set is refused."""
-        for name in ("python", "open_timeout", "cwd", "env", "max_answer"):
+        settled = ("python", "open_timeout", "cwd", "env", "max_answer")
+        isolated = changes.get("isolate", self._options.isolate)
+        for name in settled if isolated else (*settled, *LIMITS):
             if name in changes:
                 raise ConfigError(
                     f"{name} is settled when a far end is opened",
@@ -243,6 +267,11 @@ class Session:
         packed = clock() if began else 0
         if settings.trust == "data":
             flags |= AS_DATA
+        kind = wire.CALL
+        if settings.isolate and "debug" not in options:
+            kind = wire.ISOLATED
+            options = {**options, "limits": settings.limits}
+            connection.provide("isolation", "pump", "limits")
         if options:
             flags |= OPTIONS
             segments.insert(0, data.dumps(options))
@@ -255,7 +284,7 @@ class Session:
         request.future = future
         if "debug" in options:
             request.credit = Credit()
-        connection.send(wire.CALL, request.ident, segments, flags)
+        connection.send(kind, request.ident, segments, flags)
         if began:
             name = str(call[1]) if flags & INVOKE else getattr(call[0], "__qualname__", "")
             request.timed = ("call", name, began, packed, clock(), tracing.where and tracing.where())
@@ -317,6 +346,9 @@ class Session:
     def _hint(self, about: dict[str, Any]) -> str | None:
         from outrider import missing
 
+        said = about.get("hint")
+        if isinstance(said, str):
+            return printable(said)
         return missing.hint(about, self.connection.modules, self.place, self.far.python)
 
     @contextmanager

@@ -30,7 +30,13 @@ SEGMENT = 512
 
 
 class Stalled(Exception):
-    """The far end took nothing more within the time that there was."""
+    """The far end took nothing more within the time that there was. `untouched`: and nothing of what was to be sent."""
+
+    untouched = False
+
+
+class _Waited(Stalled):
+    untouched = True
 
 
 class NearLink(Link):
@@ -47,7 +53,7 @@ class NearLink(Link):
         super().__init__(reader, write_fd, handle, ended, 1 << 40)  # type: ignore[no-untyped-call]
         os.set_blocking(write_fd, False)
         self._may_keep = room
-        self._posting = threading.Lock()
+        self._posting = threading.RLock()  # a signal handler may close while its own thread is in here
         self._outbox: deque[bytes] = deque()
         self._outbox_size = 0
         self._torn = False
@@ -61,9 +67,14 @@ class NearLink(Link):
         if len(segments) == 1 and len(segments[0]) <= wire.SMALL:
             self._write_small(wire.lone(kind, ident, segments[0], flags), deadline)
             return
-        for buffers in wire.message_frames(kind, ident, segments, flags):
-            self._write(buffers, deadline)
-            self._give_way()
+        begun = False
+        try:
+            for buffers in wire.message_frames(kind, ident, segments, flags):
+                self._write(buffers, deadline)
+                begun = True
+                self._give_way()
+        except _Waited:
+            raise Stalled if begun else _Waited from None
 
     def send_frame(
         self, kind: int, ident: int, payload: bytes = b"", flags: int = 0, deadline: float | None = None
@@ -73,11 +84,13 @@ class NearLink(Link):
     def _write(self, buffers: list[Any], deadline: float | None = None) -> None:
         left = -1 if deadline is None else max(0, deadline - time.monotonic())
         if not self._take_turn(left):
-            raise Stalled
+            raise _Waited
         try:
             if self._outbox:
-                self._drain(deadline)
+                self._drain_first(deadline)
             self._write_now(buffers, deadline)
+        except _Waited:  # others were ahead of it all the time: their frames are whole
+            raise
         except BaseException:  # perhaps in the midst of a frame: nothing may follow it
             self._torn = True
             raise
@@ -150,6 +163,12 @@ class NearLink(Link):
                 hub().watch(self.write_fd, self._flush, once=True, writing=True)
                 return
 
+    def _drain_first(self, deadline: float | None) -> None:
+        try:
+            self._drain(deadline)
+        except Stalled:
+            raise _Waited from None
+
     def _drain(self, deadline: float | None) -> None:
         """Write what is posted. What is taken of a frame before it stalls is taken from the outbox."""
         while self._outbox:
@@ -212,13 +231,16 @@ def write_within(
     fd: int, buffers: list[Any], deadline: float | None, gone: Callable[[], bool] = lambda: False
 ) -> None:
     """Write all of `buffers` to `fd`, which does not block; Stalled if that takes longer than until `deadline`."""
-    total = sum(len(buffer) for buffer in buffers)
+    left = total = sum(len(buffer) for buffer in buffers)
     if total <= wire.SMALL:
         buffers = [b"".join(buffers)]
     while True:
-        written = write_some(fd, buffers, deadline, gone)
-        total -= written
-        if not total:
+        try:
+            written = write_some(fd, buffers, deadline, gone)
+        except Stalled:
+            raise _Waited if left == total else Stalled from None
+        left -= written
+        if not left:
             return
         buffers = _rest(buffers, written)
 

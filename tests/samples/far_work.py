@@ -56,6 +56,56 @@ async def later(value):
     return value
 
 
+def loop_for(seconds):
+    """Python code that never waits."""
+    end = time.monotonic() + seconds
+    turns = 0
+    while time.monotonic() < end:
+        turns += 1
+    return turns
+
+
+def slowly(value, seconds):
+    time.sleep(seconds)
+    return value
+
+
+def prints_for(seconds):
+    """Prints without end, a long and a short line by turns."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        print("x" * 20_000)
+        print("short", file=sys.stderr)
+
+
+def refuses_to_end():
+    """Python code that goes on whatever is raised in it."""
+    while True:
+        try:
+            loop_for(1000)
+        except BaseException:
+            pass
+
+
+def starts_and_sleeps(seconds):
+    subprocess.Popen(["sleep", seconds])
+    subprocess.Popen(["setsid", "sleep", seconds])
+    time.sleep(1000)
+
+
+def busy_threads():
+    """Threads that run a call's Python code just now, besides the one that asks."""
+    own = sys._getframe()
+    names = ("loop_for", "prints_for")
+    found = []
+    for frame in sys._current_frames().values():
+        while frame is not None and frame is not own:
+            if frame.f_code.co_name in names:
+                found.append(frame.f_code.co_name)
+            frame = frame.f_back
+    return found
+
+
 def start_daemons(seconds):
     """Children of every kind that a careless program leaves behind."""
     subprocess.Popen(["setsid", "sleep", seconds])
@@ -222,3 +272,58 @@ class Case:
 
 def counting(stop):
     yield from range(stop)
+
+
+memory = {}
+
+
+def remember(value):
+    memory["value"] = value
+
+
+def remembered():
+    return memory.get("value")
+
+
+def prints_past_python(mark):
+    for _ in range(3):
+        print("python-" + mark, flush=True)
+        os.write(1, b"raw-%s\n" % mark.encode())
+        subprocess.run(["echo", "child-" + mark])
+
+
+def crash():
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def kill_itself():
+    os.kill(os.getpid(), 9)
+    time.sleep(10)
+
+
+def abort():
+    os.abort()
+
+
+def leave():
+    os._exit(3)
+
+
+def forks_and_returns():
+    return "parent" if os.fork() else "child"
+
+
+def allocate(size):
+    return len(bytearray(size))
+
+
+def spin():
+    while True:
+        pass
+
+
+def many_items(count, size):
+    for _ in range(count):
+        yield bytes(size)

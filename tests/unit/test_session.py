@@ -349,7 +349,8 @@ def test_a_call_that_will_not_end_takes_its_far_end_with_it():
         pid = far.far.pid
         with pytest.raises(TimedOut):
             far.call(far_work.stubborn)
-        assert not Path(f"/proc/{pid}").exists() or far.connection.process.poll() is not None
+        far.connection.process.wait(5)
+        assert not Path(f"/proc/{pid}").exists()
 
 
 def test_closing_leaves_no_daemons(seconds):

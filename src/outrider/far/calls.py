@@ -8,7 +8,7 @@ from _thread import get_ident
 from . import data, packing, wire
 from .modules import MAIN
 from .pickling import pickle
-from .quick import signal, struct, threading_of
+from .quick import struct, threading_of
 
 INVOKE, AS_DATA, OPTIONS = 1, 2, 4
 """Flags of CALL: a method whose object's state comes back; answer in the data codec; options stand first."""
@@ -73,6 +73,20 @@ def pack_value(value, as_data, near_python):
         return packing.dump(value, cloudpickle.Pickler)
 
 
+def within(frame, found):
+    """Whether a thread that is at `frame` has come there through code that `found(code)` is true of."""
+    while frame is not None:
+        if found(frame.f_code):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def importing(frame):
+    """Whether an import is under way there: its locks would stay locked for other threads, its module be half there."""
+    return within(frame, lambda code: code.co_filename.startswith("<frozen importlib"))
+
+
 def plain(function, args, kwargs):
     value = function(*args, **kwargs)
     if hasattr(value, "__await__"):
@@ -89,6 +103,7 @@ class Calls:
     """Runs calls; one at a time in the main thread, which can be interrupted, others in threads."""
 
     Cancelled = CallCancelled
+    importing = staticmethod(importing)
 
     def __init__(self, link, output, modules, inputs):
         self.link = link
@@ -98,22 +113,31 @@ class Calls:
         self.threads = {}
         self.cancelled = set()
         self.streams = {}
+        self.interrupt = set()  # those that the main thread's signal handler is to interrupt
+        self.sweep = bool  # what to do between the end of a cancelled call and its answer
 
     def run_in_thread(self, ident, flags, segments, main_thread):
         """Run one call beside the one that the main thread is busy with."""
         threading = threading_of(main_thread)
-        threading.Thread(target=self.run, args=(ident, flags, segments), daemon=True).start()
+        threading.Thread(target=self.run, args=(ident, flags, segments, True), daemon=True).start()
 
-    def run(self, ident, flags, segments):
+    def run(self, ident, flags, segments, beside=False):
         """Run one call in this thread and send its answer."""
         started = time.monotonic()
+        outcome = None
         self.threads[ident] = get_ident()
         self.output.begin(ident)
         try:
-            kind, answer, reply_flags = self._answer(ident, flags, segments, started)
-        except CallCancelled as cancelled:
-            kind, answer, reply_flags = wire.RAISED, self._failure(cancelled, True, started), 0
-        self.threads.pop(ident, None)
+            outcome = self._answer(ident, flags, segments, started, beside)
+            wanted = self._leave(ident, beside)
+        except CallCancelled:
+            wanted = self._leave(ident, beside)
+        if not wanted:  # it was given up, and answered for
+            self.cancelled.discard(ident)
+            return
+        if outcome is None:
+            self.sweep()
+            outcome = wire.RAISED, self._failure(CallCancelled("cancelled"), True, started), 0
         try:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -121,9 +145,23 @@ class Calls:
             pass
         self.output.finish()
         self.cancelled.discard(ident)
-        self.link.send(kind, ident, answer, reply_flags)
+        self.link.send(outcome[0], ident, outcome[1], outcome[2])
 
-    def _answer(self, ident, flags, segments, started):
+    def _leave(self, ident, beside):
+        """From here on nothing interrupts this thread; false if nobody waits for its call any more."""
+        while beside:
+            try:
+                # None is set while this is held, and what was set before is raised here.
+                with self.link.shield.gate:
+                    get_ident()
+                    get_ident()
+                    self.link.shield.leave()
+                    return self.threads.pop(ident, None) is not None
+            except CallCancelled:
+                pass
+        return self.threads.pop(ident, None) is not None
+
+    def _answer(self, ident, flags, segments, started, beside):
         options = {}
         as_data = bool(flags & AS_DATA)
         subject = None
@@ -131,7 +169,11 @@ class Calls:
             if flags & OPTIONS:
                 options = data.loads(segments[0])
                 del segments[0]
-            call = unpack(segments, self.modules)
+            if beside:  # what it imports is not interrupted: importlib's locks would stay locked for all
+                with self.link.shield:
+                    call = unpack(segments, self.modules)
+            else:
+                call = unpack(segments, self.modules)
             segments.clear()  # large arguments go when the function lets go of them
             if flags & INVOKE:
                 subject, method, args, kwargs = call
@@ -184,28 +226,3 @@ class Calls:
         from .failures import describe
 
         return describe(error, as_data, time.monotonic() - started)
-
-    def cancel(self, ident, main_thread):
-        """Interrupt a running call: by a signal in the main thread, else at its next step of Python code."""
-        self.cancelled.add(ident)
-        items = self.streams.get(ident)
-        if items is None:
-            self._interrupt(ident, main_thread)
-        else:
-            items.cancel(lambda: self._interrupt(ident, main_thread))
-
-    def _interrupt(self, ident, main_thread):
-        thread = self.threads.get(ident)
-        if thread is None:
-            return
-        if thread == main_thread:
-            signal.pthread_kill(main_thread, signal.SIGURG)
-            return
-        try:
-            import ctypes
-
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread), ctypes.py_object(CallCancelled)
-            )
-        except (ImportError, AttributeError):
-            pass

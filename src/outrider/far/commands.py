@@ -183,8 +183,18 @@ class Commands:
         self.guardian = guardian
         self.mark = mark
         self.running = {}
+        self.begun = 0
+        self.starting = 0
 
     def start(self, ident, order):
+        self.begun += 1
+        self.starting += 1
+        try:
+            self._start(ident, order)
+        finally:
+            self.starting -= 1
+
+    def _start(self, ident, order):
         try:
             command = Command(self.link, self.pump, self.guardian, self.mark, ident, order)
         except (OSError, ValueError, subprocess.SubprocessError, ImportError) as error:

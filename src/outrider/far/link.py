@@ -7,7 +7,7 @@ lone caller so pays for no thread switch, which is most of what a call over a pi
 
 import select
 import time
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from itertools import count
 
 from . import wire
@@ -54,6 +54,36 @@ class Slot:
         self._wake.acquire(True, -1 if timeout is None else max(0, timeout))
 
 
+class Shield:
+    """`with shield:` the calling thread is at work on what all calls share, where a cancelled call must not be interrupted.
+
+    What is to be raised in it meanwhile waits in `due`, by thread, until the end of the block.
+    """
+
+    def __init__(self):
+        self.gate = allocate_lock()
+        self.inside = []
+        self.due = {}
+
+    def __enter__(self):
+        with self.gate:
+            self.inside.append(get_ident())
+
+    def __exit__(self, *_):
+        thread = get_ident()
+        with self.gate:
+            self.inside.remove(thread)
+            due = None if thread in self.inside else self.due.pop(thread, None)
+        if due is not None:
+            raise due
+
+    def leave(self):
+        """Forget what is left of the calling thread, which holds `gate`: it was interrupted on its way in, perhaps."""
+        thread = get_ident()
+        self.due.pop(thread, None)
+        self.inside[:] = [other for other in self.inside if other != thread]
+
+
 class Link:
     """Sends and receives messages over two descriptors.
 
@@ -71,6 +101,7 @@ class Link:
         self.on_end = ended
         self.limit = limit
         self.over = False
+        self.shield = Shield()
         self.reading = allocate_lock()
         self._writing = allocate_lock()
         self._in_line = []
@@ -120,14 +151,24 @@ class Link:
             time.sleep(0.00005)
             patience -= 1
 
-    def try_send(self, kind, ident, segments, timeout):
-        """Send one small message unless somebody else is stuck in writing for longer than `timeout` seconds."""
-        if self._writing.acquire(True, timeout):
-            try:
-                for buffers in wire.message_frames(kind, ident, segments):
-                    wire.write_all(self.write_fd, buffers)
-            finally:
-                self._writing.release()
+    def finish_writing(self, kind, payload, timeout):
+        """Send a last small message, if that is possible at once, and nothing ever after; so the descriptor can be closed.
+
+        False if another thread is stuck in writing for longer than `timeout` seconds.
+        """
+        if not self._writing.acquire(True, timeout):
+            return False
+        try:
+            fd, self.write_fd = self.write_fd, -1
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            if fd >= 0 and poll.poll(0):
+                wire.write_all(fd, [wire.frame(kind, 0, payload)])
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._writing.release()
+        return True
 
     def wait(self, slot, timeout=None):
         """Return when `slot` is done, or after `timeout` seconds; tells which by returning `slot.done`."""

@@ -60,6 +60,8 @@ AT_START = (
 
 LATER = (
     "kinds",
+    "isolation",
+    "limits",
     "state",
     "debugging",
     "commands",

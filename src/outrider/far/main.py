@@ -26,6 +26,7 @@ class Far:
         self.pump = None
         self.commands = None
         self.files = None
+        self.isolation = None
         self.inputs = {}
         self.closing = allocate_lock()
         self.main_thread = get_ident()
@@ -124,11 +125,26 @@ class Far:
         """The commands that run here; imported when the first is to be started."""
         if self.commands is None:
             from .commands import Commands
+
+            self.commands = Commands(self.link, self.with_pump(), self.guardian, self.mark)
+        return self.commands
+
+    def with_pump(self):
+        """What reads the output of processes that are not of an ordinary call."""
+        if self.pump is None:
             from .pump import Pump
 
             self.pump = Pump(self.link)
-            self.commands = Commands(self.link, self.pump, self.guardian, self.mark)
-        return self.commands
+        return self.pump
+
+    def with_isolation(self):
+        """The calls that run in processes of their own."""
+        if self.isolation is None:
+            from .isolation import Isolation
+
+            self.with_pump()
+            self.isolation = Isolation(self)
+        return self.isolation
 
     def with_files(self):
         """The transfers that run here; imported when the first is to be started."""
@@ -183,10 +199,15 @@ class Far:
         finally:
             self.main_ident = None
 
-    def _interrupted(self, *_):
+    def _interrupted(self, _, frame):
         wanted = self.main_ident is not None and self.main_ident in self.calls.threads
-        if wanted and self.main_ident in self.calls.cancelled and not self._shielded():
-            raise self.calls.Cancelled("cancelled")
+        if wanted and self.main_ident in self.calls.interrupt and not self.calls.importing(frame):
+            self.calls.interrupt.discard(self.main_ident)
+            if self._shielded():
+                return
+            if self.main_thread not in self.link.shield.inside:
+                raise self.calls.Cancelled("cancelled")
+            self.link.shield.due[self.main_thread] = self.calls.Cancelled("cancelled")
 
     def _shielded(self):
         """True while a generator's item is on its way out: half a frame must not be the last."""
@@ -243,11 +264,15 @@ class Far:
         if kind == wire.CALL:
             self.crowded_until = time.monotonic() + 1
             self.calls.run_in_thread(ident, flags, segments, self.main_thread)
+        elif kind == wire.ISOLATED:
+            self.with_isolation().start(ident, flags, segments)
         elif kind == wire.RUN:
             self.with_commands().start(ident, data.loads(segments[0]))
         elif kind == wire.DATA:
             self._input(ident, flags, segments[0])
         elif kind == wire.CREDIT and flags & wire.ITEMS:
+            if self.isolation is not None and ident in self.isolation.running:
+                self.isolation.running[ident].grant(segments[0])
             if ident in self.calls.streams:
                 self.calls.streams[ident].grant(int(segments[0]))
         elif kind == wire.CREDIT:
@@ -283,11 +308,22 @@ class Far:
             self.commands.cancel(ident)
         elif self.files is not None and self.files.knows(ident):
             self.files.cancel(ident)
+        elif self.isolation is not None and ident in self.isolation.running:
+            start_new_thread(self.isolation.running[ident].cancel, ())
         else:
-            from .ending import insist
+            from .ending import Cancelling
 
-            self.calls.cancel(ident, self.main_thread)
-            start_new_thread(insist, (self, ident))
+            start_new_thread(Cancelling(self, ident).run, ())
+
+    def own_pids(self):
+        """Processes not of ordinary calls: the guardian, commands and isolated calls, with all that they started."""
+        others = [part for part in (self.commands, self.isolation) if part is not None]
+        return {self.guardian.pid}.union(*[part.pids() for part in others])
+
+    def own_children(self):
+        """Children of this process that a thread here waits for."""
+        others = [part for part in (self.commands, self.isolation) if part is not None]
+        return {self.guardian.pid}.union(*[part.known() for part in others])
 
     def ended(self, reason):
         """The end, however it came: nothing stays."""
@@ -295,7 +331,7 @@ class Far:
             from .ending import clean_up
 
             try:
-                clean_up(self)
+                clean_up(self, reason)
             finally:
                 os._exit(0)
 

@@ -41,11 +41,16 @@ class NearModules:
                 if other is not None:
                     return other
         spec = ModuleSpec(name, self, origin=found["file"], is_package=found["package"])  # type: ignore[arg-type]
+        spec.loader_state = found
         spec.has_location = found["source"] is not None
         return spec
 
     def ask(self, question):
         """Segments of the near end's answer; those of a module are in `known` by then."""
+        with self.link.shield:
+            return self._ask(question)
+
+    def _ask(self, question):
         ident = self.link.new_ident()
         slot = self.pending[ident] = Slot()
         self.link.send(wire.IMPORT, ident, [data.dumps(question)])
@@ -88,8 +93,7 @@ class NearModules:
         return None
 
     def exec_module(self, module):
-        name = module.__spec__.name
-        found = self.known[name]
+        found = module.__spec__.loader_state  # not from `known`, which may have changed since it was found
         if found.get("inside"):  # a script that was started by `python -m`: its relative imports start there
             module.__package__ = found["inside"]
             module.__spec__ = None

@@ -40,11 +40,11 @@ class CallOutput:
     def begin(self, ident):
         self._owners[get_ident()] = ident
 
-    def finish(self):
-        """Send what the calling thread's call has printed so far, then let go of it."""
+    def finish(self, thread=None):
+        """Send what the call of a thread (else of this one) has printed so far, then let go of it."""
         with self._lock:
             self.drain()
-            ident = self._owners.pop(get_ident(), 0)
+            ident = self._owners.pop(thread or get_ident(), 0)
         self._unsent.pop(ident, None)
         self._make_room()
 
@@ -88,7 +88,7 @@ class CallOutput:
         """What Python code of the calling thread prints while several calls run."""
         if len(self._owners) < 2:
             return False
-        with self._lock:
+        with self.link.shield, self._lock:
             ident = self._owners.get(get_ident())
             if ident is None or len(self._owners) < 2:
                 return False

@@ -31,7 +31,8 @@ from .quick import struct
     PING,
     PONG,
     ITEM,
-) = range(1, 18)
+    ISOLATED,
+) = range(1, 19)
 
 LARGE = 0x80
 """Flag: the payload is a table of segment sizes; PART frames with the same id follow."""

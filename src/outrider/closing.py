@@ -1,0 +1,75 @@
+"""Letting go of an open route: never waiting for a lock that may not come, and never closing a descriptor under its user."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+
+from outrider import opening
+from outrider.far import wire
+from outrider.hub import hub
+from outrider.stream import NearLink
+
+LOCK_WAIT = 0.2
+"""Seconds to wait for another thread to leave the stream."""
+
+
+def say_goodbye(stream: opening.OpenStream, link: NearLink) -> None:
+    """Send the last word, if that is possible at once; whatever waits is woken, and the far end's input ends."""
+    with suppress(OSError, wire.ProtocolError):
+        link.post(wire.BYE, 0, [b"bye"])
+    hub().forget(stream.reader.fd)
+    link.end("the session was closed")
+    link.stop_writing()
+    with suppress(OSError):
+        assert stream.process.stdin
+        stream.process.stdin.close()
+
+
+def release(stream: opening.OpenStream, link: NearLink) -> None:
+    """Close what is left of the stream, once its process has ended."""
+    if not hub().is_current():
+        stream.stderr.ended.wait(LOCK_WAIT)
+    hub().forget(stream.stderr.fd)
+    if not link.reading.acquire(True, 0 if hub().is_current() else LOCK_WAIT):
+        # The thread that reads was interrupted by this one, perhaps: it must not find another file under the number.
+        hub().later(LOCK_WAIT, lambda: release(stream, link))
+        return
+    try:
+        opening.close_pipes(stream.process)
+    finally:
+        link.reading.release()
+
+
+def end_processes(processes: Iterable[subprocess.Popen[bytes]], grace: float) -> None:
+    """Wait `grace` seconds for all together to end; then ask them to, and then make them."""
+    left = list(processes)
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        for process in left:
+            if number is not None:
+                with suppress(OSError):
+                    os.killpg(process.pid, number)
+        deadline = time.monotonic() + grace
+        while (
+            left := [process for process in left if process.poll() is None]
+        ) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def let_go(place: str, process: subprocess.Popen[bytes], stderr: opening.StderrTail) -> None:
+    """A session was dropped without being closed. A finalizer may run in any thread, anywhere: the hub does the work."""
+
+    def close() -> None:
+        hub().forget(stderr.fd)
+        opening.end_process(process, LOCK_WAIT)
+        opening.close_pipes(process)
+
+    with suppress(RuntimeError):  # the interpreter is ending, which closes the stream as well
+        hub().soon(lambda: threading.Thread(target=close, name="outrider-closing", daemon=True).start())
+    warnings.warn(f"a session at {place} was never closed", ResourceWarning, stacklevel=2)
