@@ -4,6 +4,7 @@ import io
 import os
 import select
 import sys
+import time
 from _thread import RLock, allocate_lock, get_ident, start_new_thread
 
 from . import wire
@@ -94,6 +95,9 @@ class CallOutput:
                 return False
             for start in range(0, len(piece), PIECE):
                 self.link.send_frame(wire.DATA, ident, bytes(piece[start : start + PIECE]), channel)
+            self._unsent[ident] = self._unsent.get(ident, 0) + len(piece)
+        while self._unsent.get(ident, 0) > self.LIMIT:  # where a cancelled call can be interrupted
+            time.sleep(0.002)
         return True
 
     def _run(self):
