@@ -119,6 +119,10 @@ class Calls:
     def run_in_thread(self, ident, flags, segments, main_thread):
         """Run one call beside the one that the main thread is busy with."""
         threading = threading_of(main_thread)
+        if (
+            sys.getswitchinterval() > 0.0005
+        ):  # the thread that reads waits so long for each call that computes
+            sys.setswitchinterval(0.0005)
         threading.Thread(target=self.run, args=(ident, flags, segments, True), daemon=True).start()
 
     def run(self, ident, flags, segments, beside=False):
