@@ -80,6 +80,17 @@ def test_timed_out_call(route, census):
     census.assert_nothing_left(timeout=10)
 
 
+def test_timed_out_isolated_call_leaves_the_session_and_nothing_else(route, census, seconds):
+    with route.options(isolate=True).open() as far:
+        assert far.call(far_work.add, 20, 22) == 42
+        with pytest.raises(TimedOut):
+            far.options(timeout=2).call(far_work.starts_and_sleeps, seconds)
+        listed = far.run(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]).stdout.decode()
+        assert f"sleep {seconds}" not in listed
+        assert far.call(far_work.add, 1) == 1
+    census.assert_nothing_left(timeout=10)
+
+
 def test_killed_far_end(route, census, seconds):
     with route.open() as far, pytest.raises(Lost):
         far.call(far_work.die_with_children, seconds)
