@@ -54,14 +54,13 @@ class Connection:
         self.chain = chain
         self.options = options
         self.place = chain.label()
-        attempt = attempt or opening.Opening(chain, options)
-        stream = attempt.open()
+        stream = (attempt or opening.Opening(chain, options)).open()
         self._stream = stream
         self.noise = stream.noise
         self.far = _far_end(stream.hello)
         self.traced_as = (stream.process.pid, self.place, self.far.user, self.far.host)
-        if attempt.passage:
-            attempt.passage.over(*self.traced_as)
+        if stream.passage:
+            stream.passage.over(*self.traced_as)
         self._requests: dict[int, Request] = {}
         self._provided: set[str] = set()
         self._background = 0

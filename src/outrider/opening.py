@@ -43,6 +43,7 @@ class OpenStream:
     stderr: StderrTail
     hello: dict[str, Any]
     noise: bytes
+    passage: tracing.Passage | None = None
 
 
 class StderrTail:
@@ -222,7 +223,7 @@ class Opening:
             self.passage.told(tracing.GREET)
         if hello["problem"]:
             raise self._unsettled(hello["problem"])
-        return OpenStream(self.process, reader, write_fd, self.stderr, hello, noise)
+        return OpenStream(self.process, reader, write_fd, self.stderr, hello, noise, self.passage)
 
     def _unsettled(self, problem: str) -> RouteError:
         """The far end is there, and cannot go where it was told to: mostly a folder, set by a hop or an option."""

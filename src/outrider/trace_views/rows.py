@@ -47,7 +47,7 @@ def _many(spans: list[Span], fine: float) -> Iterator[Row]:
         alike = list(run)
         shown = alike if len(alike) <= MANY or alike[0].kind == "open" else alike[:SHOWN]
         for span in shown:
-            yield from _rows(span, 1, fine)
+            yield from _rows(span, 1, 0.0 if span.kind == "open" else fine)
         rest = alike[len(shown) :]
         if rest:
             median = human(statistics.median(span.duration for span in rest))
