@@ -281,12 +281,16 @@ def _bare_environment() -> Iterator[None]:
 
 
 def _check_variants(hop: Hop) -> None:
-    for change in ("here", "with_terminal"):
+    for change in ("here", "with_terminal", "traced"):
         once = getattr(hop, change)()
         _require(type(once) is type(hop), f"{hop.name}: {change}() must give the same kind of hop")
         _require(getattr(once, change)() == once, f"{hop.name}: {change}() twice must be as once")
     _require(
         all(isinstance(prompt, Prompt) for prompt in hop.prompts()), f"{hop.name}: prompts() gives Prompts"
+    )
+    _require(
+        all(phase and re.compile(pattern).pattern for pattern, phase in hop.tells),
+        f"{hop.name}: tells holds patterns, each with the name of a phase",
     )
     settings = hop.settings()
     _require(
@@ -329,6 +333,13 @@ def check_run(hop: Hop, run: Run, folder: str = "/tmp") -> None:
     _require(folder_seen == folder, f"{hop.name}: it ran in {folder_seen!r} instead of {folder!r}")
     _require(rest == stdin, f"{hop.name}: {len(stdin)} bytes on stdin arrived changed, as {len(rest)}")
     _require(status == 7, f"{hop.name}: the command ended with 7, but {status} came back")
+    traced = hop.traced()
+    if traced != hop:
+        again = probe(traced, run, NASTY_WORDS, {_VARIABLE: value}, folder, stdin)
+        _require(
+            again == (status, folder_seen, value_seen, words, rest),
+            f"{hop.name}: traced() must lead to the same place, with the same words, variables and stdin",
+        )
     plain = probe(hop, run, ("plain",), {}, None, b"")
     _require(
         plain[2] in ("unset", dict(given(hop).get("variables", {})).get(_VARIABLE)),

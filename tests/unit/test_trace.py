@@ -26,7 +26,6 @@ from outrider.spans import Span
 from outrider.trace_views.rows import human, rows_of
 from outrider.trace_views.waterfall import waterfall
 from tests.command_line import outrider as program
-from tests.samples import far_work
 
 HERE = Route(local()).options(show=False)
 
@@ -143,11 +142,20 @@ def test_a_far_end_that_is_lost():
     assert [span.error for span in found.spans if span.kind == "call"] == ["Lost"]
 
 
-def test_modules_that_are_served():
+def test_modules_that_travel(tmp_path, monkeypatch):
+    (tmp_path / "of_mine.py").write_text(
+        "def work():\n    from more_of_mine import answer\n    return answer\n"
+    )
+    (tmp_path / "more_of_mine.py").write_text("answer = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import of_mine
+
     with outrider.trace() as found, HERE.open() as session:
-        session.call(far_work.add, 1, 2)
-    assert names(found, "call") == ["add"]
-    assert [span for span in found.spans if span.kind == "open"]
+        assert session.call(of_mine.work) == 42
+    modules = [span for span in found.spans if span.kind == "module"]
+    assert "more_of_mine" in [span.name for span in modules]
+    (call,) = [span for span in found.spans if span.kind == "call"]
+    assert all(call.start <= span.start and span.end <= call.end for span in modules)
 
 
 def test_background_calls_threads_and_methods(far):

@@ -226,7 +226,8 @@ class Ssh(Hop):
 
     def traced(self) -> Ssh:
         # An option, not -v: a jump host's ssh would inherit that, and a shared connection would hold on to our stderr.
-        return replace(self, options=(*self.options, ("LogLevel", "DEBUG1")))
+        tells = ("LogLevel", "DEBUG1")
+        return self if tells in self.options else replace(self, options=(*self.options, tells))
 
     def with_terminal(self) -> Ssh:
         return replace(self, terminal=True)
