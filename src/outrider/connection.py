@@ -13,7 +13,7 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-from outrider import closing, opening, tracing, values
+from outrider import closing, heartbeat, opening, tracing, values
 from outrider.chain import Chain
 from outrider.errors import FarError, Lost, OutriderError, Refused, TimedOut
 from outrider.far import data, loader, wire
@@ -74,11 +74,20 @@ class Connection:
         self._answer_limit = options.answer_limit
         self._lock = threading.RLock()  # a signal handler may close while its own thread is in here
         self.modules = ModuleServer(trusted=options.trust == "pickle")
-        self._link = NearLink(stream.reader, stream.write_fd, self._handle, self._ended, self._room)
+        self._silence: tuple[str, str] | None = None
+        self._link = self._new_link(stream)
         self._unasked_output = LabelledOutput(self.far.host)
         self._dropped = weakref.finalize(self, closing.let_go, self.place, stream.process, stream.stderr)
         self._dropped.atexit = False
         _live.add(self)
+        if options.heartbeat is not None:
+            heartbeat.start(self, options.heartbeat)
+
+    def _new_link(self, stream: opening.OpenStream) -> NearLink:
+        parts = stream.reader, stream.write_fd, self._handle, self._ended, self._room
+        if self.options.heartbeat is None:
+            return NearLink(*parts)
+        return heartbeat.BeatingLink(self.options.heartbeat, *parts)
 
     @property
     def over(self) -> bool:
@@ -361,6 +370,31 @@ class Connection:
             self._link.pass_on()
             self._arm()
 
+    def beat(self) -> bool:
+        """In the hub's thread: look whether the far end is still heard; False when there is nothing more to look at."""
+        link = self._link
+        if self.closed or link.over or not isinstance(link, heartbeat.BeatingLink):
+            return False
+        try:
+            if link.beat(self._read_in_background):
+                return True
+        except _BROKEN:
+            self._link.end("the stream broke")
+            return False
+        self._fell_silent(heartbeat.SILENT * link.interval)
+        return False
+
+    def _fell_silent(self, seconds: float) -> None:
+        """All that waits is told at once. The route's process is ended by a thread of its own, as that takes its time."""
+        self._silence = (
+            f"the far end is given up: nothing was heard for {seconds:g} s",
+            "is the way there down? C code that holds the GIL is as silent: isolate=True keeps it apart, heartbeat=None waits",
+        )
+        self._link.end(self._silence[0])
+        threading.Thread(
+            target=self.close, args=(STALLED_WAIT, self._silence[0]), name="outrider-close"
+        ).start()
+
     def _handle(self, kind: int, ident: int, flags: int, segments: Sequence[Any]) -> None:
         """Deal with one message from the far end; called by whichever thread reads."""
         if kind in _ENDINGS:
@@ -467,6 +501,9 @@ class Connection:
             self._finish_background(request)
 
     def _lost(self) -> OutriderError:
+        if self._silence is not None:
+            message, hint = self._silence
+            return Lost(message, stderr=self._stream.stderr.text(), hop=self.place, hint=hint)
         if self.closed:
             why = f": {self._closed_why}" if self._closed_why else ""
             return Lost(f"the session is closed{why}", hop=self.place, hint="open another with route.open()")

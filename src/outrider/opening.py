@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outrider import tracing, values
+from outrider import heartbeat, tracing, values
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
@@ -252,6 +252,7 @@ class Opening:
             "env": dict(environment),
             "cwd": self.options.cwd if self.options.cwd is not None else self.settings.get("cwd"),
             "tempdir": bool(self.settings.get("tempdir")),
+            "heartbeat": heartbeat.told(self.options),
         }
         return list(wire.message_frames(wire.HELLO, 0, [data.dumps(hello)]))
 

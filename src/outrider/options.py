@@ -41,6 +41,10 @@ class Options:
     max_answer: bytes of one answer and what was printed for it, at the most; None: 256 MiB with trust="data", else 64 GiB.
         Output beyond it is left out, with a note; a larger answer fails its call. At least 64 KiB.
     debug: allow this route to start a debugger for a call (`outrider debug`).
+    heartbeat: seconds after which a far end that was not heard is asked for a sign of life; after three such intervals
+        in silence the session ends with Lost. None: no heartbeats.
+    patience: seconds after which the far end, with heartbeats, ends its work when it has heard nothing from here; at
+        least six heartbeats. None: 60, or 20 heartbeats if that is more.
     isolate: run each call in a process of its own, forked from the far end, that can be ended alone and at once.
     nice, memory, cpu_time, processes, open_files: limits for the far end, or with isolate for each call: how much nicer to
         be; bytes of data of one process ("512M", "2G"); seconds of processor time of one process; processes of the far
@@ -59,6 +63,8 @@ class Options:
     pull: Paths = ()
     max_answer: int | None = None
     debug: bool = False
+    heartbeat: float | None = None
+    patience: float | None = None
     isolate: bool = False
     nice: int | None = None
     memory: str | int | None = None
@@ -82,10 +88,26 @@ class Options:
             least = -20 if name == "nice" else 1
             if type(value) is not int or value < least:
                 raise ConfigError(f"{name} is a whole number of at least {least}, not {value!r}", key=name)
-        for name in ("timeout", "open_timeout"):
+        for name in ("timeout", "open_timeout", "heartbeat", "patience"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is a number of seconds above 0 or None, not {value!r}", key=name)
+        self._check_patience()
+
+    def _check_patience(self) -> None:
+        if self.patience is None:
+            return
+        if self.heartbeat is None:
+            raise ConfigError(
+                "patience counts the silence between heartbeats, and there are none",
+                key="patience",
+                hint="set heartbeat=SECONDS, too",
+            )
+        if self.patience < 6 * self.heartbeat:
+            raise ConfigError(
+                f"patience is at least six heartbeats, {6 * self.heartbeat:g} s, not {self.patience!r}",
+                key="patience",
+            )
 
     @property
     def limits(self) -> dict[str, int]:

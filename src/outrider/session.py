@@ -112,7 +112,7 @@ class Session:
 
     def options(self, **changes: Any) -> Session:
         """The same far end with other options: `far.options(timeout=5).call(f)`. What only an opening can set is refused."""
-        settled = ("python", "open_timeout", "cwd", "env", "max_answer")
+        settled = ("python", "open_timeout", "cwd", "env", "max_answer", "heartbeat", "patience")
         isolated = changes.get("isolate", self._options.isolate)
         for name in settled if isolated else (*settled, *LIMITS):
             if name in changes:

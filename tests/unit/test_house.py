@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tracing",),
     ("sources",),
     ("modules",),
-    ("calls", "missing", "request", "hub", "stream", "opening", "closing", "futures"),
+    ("calls", "missing", "request", "hub", "stream", "heartbeat", "opening", "closing", "futures"),
     ("relaying", "connection"),
     ("spans",),
     ("trace_views",),

@@ -124,3 +124,19 @@ def test_killed_near_end(route, census, seconds, tmp_path):
     near.wait()
     near.stdout.close()
     census.assert_nothing_left(timeout=15)
+
+
+def test_an_ssh_that_is_stuck_is_found_at_both_ends(sshd, census, seconds):
+    """The local ssh is stopped: nothing passes, and nothing is closed, as with a network that lost the connection."""
+    route = Route(ssh("alpha", config=str(sshd.config), share=False))
+    census.snapshot()
+    with route.options(heartbeat=0.7, patience=5, show=False).open() as far:
+        future = far.submit(os.system, f"sleep {seconds}")
+        assert far.call(abs, -1) == 1
+        os.kill(far.connection.process.pid, signal.SIGSTOP)
+        with pytest.raises(Lost, match="nothing was heard") as caught:
+            far.call(time.sleep, 600)
+        assert "alpha" in str(caught.value)
+        with pytest.raises(Lost, match="nothing was heard"):
+            future.result(10)
+    census.assert_nothing_left(timeout=20)

@@ -1,6 +1,7 @@
 """The far end: greets, sets itself up as the near end asks, then serves until the stream ends."""
 
 import os
+import select
 import sys
 import time
 from _collections import deque  # type: ignore[import-not-found]
@@ -48,10 +49,31 @@ class Far:
             os._exit(3)
         hello = data.loads(segments[0])
         self.mark = hello["session"]
+        if hello["heartbeat"]:
+            self._listen(reader, *hello["heartbeat"])
         self.session_mark = "%s=%s" % (SESSION_MARK, self.mark)
         self.guardian = Guardian(self.session_mark)
         self._greet(self._settle(hello))
         self._prepare(hello["python"])
+
+    def _listen(self, reader, seconds, looks):
+        """With heartbeats: whoever reads wakes in each interval, and ends all if the near end has been silent for too many.
+
+        They are counted, and not the seconds, so that time in which this process did not run is one.
+        """
+        fill = reader.fill
+        poll = select.poll()
+        poll.register(reader.fd, select.POLLIN)
+
+        def patiently():
+            silent = 0
+            while not poll.poll(seconds * 1000):
+                silent += 1
+                if silent >= looks:
+                    self.ended("nothing was heard from the near end")
+            return fill()
+
+        reader.fill = patiently
 
     def _prepare(self, near_python):
         """Get ready for calls, while the greeting is on its way there and the first request on its way here."""
