@@ -388,7 +388,7 @@ class Connection:
         """All that waits is told at once. The route's process is ended by a thread of its own, as that takes its time."""
         self._silence = (
             f"the far end is given up: nothing was heard for {seconds:g} s",
-            "is the way there down? C code that holds the GIL is as silent: isolate=True keeps it apart, heartbeat=None waits",
+            "is the way there down? C code holding the GIL is as silent: isolate=True keeps it apart, heartbeat=None waits",
         )
         self._link.end(self._silence[0])
         threading.Thread(
