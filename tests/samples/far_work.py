@@ -1,6 +1,7 @@
 """What the tests call at far ends: no import of pytest, since the far end need not have it."""
 
 import dataclasses
+import importlib
 import io
 import os
 import subprocess
@@ -327,3 +328,8 @@ def spin():
 def many_items(count, size):
     for _ in range(count):
         yield bytes(size)
+
+
+def value_of(module):
+    """What a module of the caller's says, imported by a name that only this call knows."""
+    return importlib.import_module(module).value

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_lambdas_and_closures_travel(far):
 
 def test_coroutines_are_awaited_there(far):
     assert far.call(far_work.later, "value") == "value"
+
+
+def test_a_commands_input_stays_behind_its_start_while_calls_read_too(tmp_path, monkeypatch):
+    """A call that asks for a module reads the stream while it waits; what another thread is at must not be overtaken."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = [f"asked_for_by_name_{number}" for number in range(160)]
+    for number, name in enumerate(names):
+        (tmp_path / f"{name}.py").write_text(f"value = {number}\n")
+    session = HERE.options(show=False, timeout=30).open()
+    with session as far, ThreadPoolExecutor(4) as some, ThreadPoolExecutor(4) as others:
+        values = some.map(lambda name: far.call(far_work.value_of, name), names)
+        commands = others.map(lambda size: far.run(["cat"], stdin=b"x" * size), range(1, 161))
+        assert list(values) == list(range(160))
+        assert [len(command.stdout) for command in commands] == list(range(1, 161))
 
 
 def test_a_call_that_closes_its_output_does_no_harm():

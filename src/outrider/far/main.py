@@ -193,11 +193,12 @@ class Far:
                 try:
                     message = self.link.next_message()
                     alone = not self.link.reader.buffered()
+                    if message is not None and not (message[0] == wire.CALL and alone):
+                        # Still the only reader: a command's input must not overtake its start in another thread.
+                        self.handle(*message)
+                        continue
                 finally:
                     reading.release()
-                if message is not None and not (message[0] == wire.CALL and alone):
-                    self.handle(*message)
-                    continue
             else:
                 self.main_waits = True
                 self.main_wake.acquire(True, 0.05)
