@@ -173,7 +173,7 @@ def test_what_is_sent_is_the_module_less_its_prose(name):
 
 
 def test_the_far_end_is_small_on_the_wire():
-    assert len(loader.packed_program()) <= 20_000
+    assert len(loader.packed_program()) <= 20 * 1024
 
 
 def test_every_module_of_the_far_end_can_get_there():

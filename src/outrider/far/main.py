@@ -15,6 +15,8 @@ TICK = 0.005
 """Seconds between the stand-in's looks at whether the main thread is stuck in a call; a fifth of it in a crowd."""
 IDLE_TICKS = 20
 """Looks without any call, after which it rests until the next begins."""
+EARLY = 16
+"""Requests for which input is kept that nobody takes yet."""
 FAR_IDENTS = 0x80000000
 LIMIT = 1 << 40
 
@@ -29,6 +31,8 @@ class Far:
         self.files = None
         self.isolation = None
         self.inputs = {}
+        self.input_order = allocate_lock()
+        self.early = {}
         self.closing = allocate_lock()
         self.main_thread = get_ident()
         self.main_ident = None
@@ -193,12 +197,11 @@ class Far:
                 try:
                     message = self.link.next_message()
                     alone = not self.link.reader.buffered()
-                    if message is not None and not (message[0] == wire.CALL and alone):
-                        # Still the only reader: a command's input must not overtake its start in another thread.
-                        self.handle(*message)
-                        continue
                 finally:
                     reading.release()
+                if message is not None and not (message[0] == wire.CALL and alone):
+                    self.handle(*message)
+                    continue
             else:
                 self.main_waits = True
                 self.main_wake.acquire(True, 0.05)
@@ -291,6 +294,7 @@ class Far:
             self.with_isolation().start(ident, flags, segments)
         elif kind == wire.RUN:
             self.with_commands().start(ident, data.loads(segments[0]))
+            self._input_so_far(ident)
         elif kind == wire.DATA:
             self._input(ident, flags, segments[0])
         elif kind == wire.CREDIT and flags & wire.ITEMS:
@@ -312,12 +316,28 @@ class Far:
             self.commands.running[ident].control(data.loads(segments[0]))
         elif kind == wire.FILES:
             self.with_files().start(ident, data.loads(segments[0]))
+            self._input_so_far(ident)
         elif kind == wire.PING:
             self.link.send(wire.PONG, ident, segments)
         elif kind == wire.BYE:
             self.link.end("the near end said goodbye")
 
     def _input(self, ident, flags, piece):
+        """Input of a request; kept for a moment where another thread is still starting what it is for."""
+        with self.input_order:
+            if ident in self.early or not self._give(ident, flags, piece):
+                self.early.setdefault(ident, []).append((flags, piece))
+                if len(self.early) > EARLY:  # the oldest came after an end, not before a start
+                    del self.early[next(iter(self.early))]
+
+    def _input_so_far(self, ident):
+        """What has come for a request before it was started."""
+        with self.input_order:
+            for flags, piece in self.early.pop(ident, ()):
+                self._give(ident, flags, piece)
+
+    def _give(self, ident, flags, piece):
+        """Hand input to whom it is for; False if there is nobody of that number."""
         ends = bool(flags & wire.END)
         if self.commands is not None and ident in self.commands.running:
             self.commands.running[ident].input(piece, ends)
@@ -325,6 +345,9 @@ class Far:
             self.files.input(ident, piece, ends)
         elif ident in self.inputs:
             os.write(self.inputs[ident], piece)
+        else:
+            return False
+        return True
 
     def _cancel(self, ident):
         if self.commands is not None and ident in self.commands.running:
