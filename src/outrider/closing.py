@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 
-from outrider import opening
+from outrider import local_process, opening
 from outrider.far import wire
 from outrider.hub import hub
 from outrider.stream import NearLink
@@ -42,7 +42,7 @@ def release(stream: opening.OpenStream, link: NearLink) -> None:
         hub().later(LOCK_WAIT, lambda: release(stream, link))
         return
     try:
-        opening.close_pipes(stream.process)
+        local_process.close_pipes(stream.process)
     finally:
         link.reading.release()
 
@@ -67,8 +67,8 @@ def let_go(place: str, process: subprocess.Popen[bytes], stderr: opening.StderrT
 
     def close() -> None:
         hub().forget(stderr.fd)
-        opening.end_process(process, LOCK_WAIT)
-        opening.close_pipes(process)
+        local_process.end_process(process, LOCK_WAIT)
+        local_process.close_pipes(process)
 
     with suppress(RuntimeError):  # the interpreter is ending, which closes the stream as well
         hub().soon(lambda: threading.Thread(target=close, name="outrider-closing", daemon=True).start())

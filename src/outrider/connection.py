@@ -13,7 +13,7 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-from outrider import closing, heartbeat, opening, tracing, values
+from outrider import closing, heartbeat, local_process, opening, tracing, values
 from outrider.chain import Chain
 from outrider.errors import FarError, Lost, OutriderError, Refused, TimedOut
 from outrider.far import data, loader, wire
@@ -106,7 +106,7 @@ class Connection:
     def close(self, grace: float = CLOSE_WAIT, why: str = "") -> None:
         """End the far end with all that runs there; safe to call again, and from `atexit`."""
         if self._start_closing(why):
-            opening.end_process(self._stream.process, grace)
+            local_process.end_process(self._stream.process, grace)
             self._finish_closing()
 
     def _start_closing(self, why: str = "") -> bool:
@@ -131,7 +131,7 @@ class Connection:
         self._stream.process.returncode = (
             0  # not a child of this process: nothing to wait for when it is collected
         )
-        opening.close_pipes(self._stream.process)
+        local_process.close_pipes(self._stream.process)
 
     # --- requests -----------------------------------------------------------------------------------------------
 

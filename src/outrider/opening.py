@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outrider import heartbeat, tracing, values
+from outrider import heartbeat, local_process, tracing, values
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
@@ -122,7 +122,7 @@ class Opening:
         """Raises RouteError (naming the hop), TimedOut or VersionMismatch; then nothing is left running."""
         started = False
         try:
-            with InterruptLater():
+            with local_process.InterruptLater():
                 self.process = self._start()
                 assert self.process.stdin and self.process.stdout and self.process.stderr
                 strain = self.passage.without_chatter if self.passage else None
@@ -131,7 +131,7 @@ class Opening:
             if self._cancelled:
                 self.cancel()
             # A prompt that is answered here may be asked here: then the terminal stays with this process.
-            with nullcontext() if self.prompts else Foreground(self.process.pid):
+            with nullcontext() if self.prompts else local_process.Foreground(self.process.pid):
                 return self._greeting()
         except BaseException as error:
             if self.passage:
@@ -195,8 +195,8 @@ class Opening:
     def _greeting(self) -> OpenStream:
         assert self.process.stdin and self.process.stdout
         write_fd = self.process.stdin.fileno()
-        enlarge_pipe(write_fd)
-        enlarge_pipe(self.process.stdout.fileno())
+        local_process.enlarge_pipe(write_fd)
+        local_process.enlarge_pipe(self.process.stdout.fileno())
         program = loader.packed_program() + b"".join(b"".join(f) for f in self._hello())
         if not self.prompts:
             self._write(write_fd, program)
@@ -380,10 +380,10 @@ class Opening:
 
     def abandon(self) -> None:
         """Leave nothing behind of an opening that failed."""
-        end_process(self.process, grace=1.0, first=0.3)  # nobody reads its stdin yet
+        local_process.end_process(self.process, grace=1.0, first=0.3)  # nobody reads its stdin yet
         self.stderr.ended.wait(0.2)
         hub().forget(self.stderr.fd)
-        close_pipes(self.process)
+        local_process.close_pipes(self.process)
 
 
 def _is_greeting(hello: Any) -> bool:
@@ -422,61 +422,6 @@ def how_far(chain: Chain, seconds: float) -> int:
     return len(chain.hops)
 
 
-class InterruptLater:
-    """Ctrl-C within this block counts at its end: not between a process's start and somebody's knowing of it."""
-
-    def __enter__(self) -> None:
-        self._interrupted = False
-        self._handler: Any = None
-        if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
-            if callable(handler):
-                self._handler = handler
-                signal.signal(signal.SIGINT, self._note)
-
-    def _note(self, *_: object) -> None:
-        self._interrupted = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            if self._interrupted:
-                self._handler(signal.SIGINT, None)
-
-
-class Foreground:
-    """While a route opens, its process may ask on the user's own terminal (2FA, host keys): as a shell's job does."""
-
-    def __init__(self, group: int) -> None:
-        self.group = group
-        self.fd: int | None = None
-
-    def __enter__(self) -> None:
-        try:
-            fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            if os.tcgetpgrp(fd) == os.getpgrp():
-                os.tcsetpgrp(fd, self.group)
-                self.fd = fd
-                return
-        except OSError:
-            pass
-        os.close(fd)
-
-    def __exit__(self, *_: object) -> None:
-        if self.fd is None:
-            return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        try:
-            with suppress(OSError):
-                os.tcsetpgrp(self.fd, os.getpgrp())
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(self.fd)
-
-
 def with_sharing_settled(chain: Chain) -> Chain:
     """The chain with the private folder of shared ssh connections made where ssh will look for it, or, where that cannot
     be (no account, a long or read-only home), with a connection of its own for each ssh hop.
@@ -502,48 +447,3 @@ def with_sharing_settled(chain: Chain) -> Chain:
             hint=f"chmod 700 {folder}, or remove it if it is not yours",
         )
     return chain
-
-
-def enlarge_pipe(fd: int) -> None:
-    """A pipe of 1 MiB instead of 64 KiB, where the kernel allows it."""
-    import fcntl
-
-    with suppress(OSError):
-        fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
-
-
-def end_process(process: subprocess.Popen[bytes], grace: float, first: float | None = None) -> None:
-    """End a route's local process: by its stdin's end, within `first` seconds if that is given; then asked, then made to."""
-    if process.stdin and not process.stdin.closed:
-        with suppress(OSError):
-            process.stdin.close()
-    for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None:
-            with suppress(OSError):
-                os.killpg(process.pid, number)
-        if ended_within(process, grace if number is not None or first is None else first):
-            return
-
-
-def ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether it ends within so many seconds; told at once, while Popen.wait looks only ever so often."""
-    try:
-        fd = os.pidfd_open(process.pid)
-    except (OSError, AttributeError):  # an older kernel, or it has been waited for already
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-        return process.returncode is not None
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        poll.poll(seconds * 1000)
-    finally:
-        os.close(fd)
-    return process.poll() is not None
-
-
-def close_pipes(process: subprocess.Popen[bytes]) -> None:
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream and not stream.closed:
-            with suppress(OSError):
-                stream.close()

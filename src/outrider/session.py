@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from outrider import calls, tracing
+from outrider import calls, stdio, tracing
 from outrider.chain import Chain
 from outrider.command import Argument, Command
 from outrider.connection import CALL_ANSWERS, Connection
@@ -27,7 +26,6 @@ from outrider.errors import (
 )
 from outrider.far import data, wire
 from outrider.far.calls import AS_DATA, INVOKE, OPTIONS, RAISED_STATE
-from outrider.harmless import Harmless
 from outrider.options import LIMITS, OnOutput, Options, Paths
 from outrider.request import Credit, Request, printable
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
@@ -245,8 +243,8 @@ class Session:
                 hop=self.place,
                 hint="allow it on this side: route.options(debug=True), or [debug] allow = true in your configuration",
             )
-        request = self._start_call((fn, args, kwargs), 0, {"debug": True}, on_output=_Raw())
-        threading.Thread(target=self._feed, args=(request, _terminal_lines()), daemon=True).start()
+        request = self._start_call((fn, args, kwargs), 0, {"debug": True}, on_output=stdio.Unlabelled())
+        threading.Thread(target=self._feed, args=(request, stdio.typed_lines()), daemon=True).start()
         value: T
         value, _ = self._answer(self.connection.wait(request, self.timeout))
         return value
@@ -403,7 +401,7 @@ class Session:
             "cwd": command.cwd,
             "stdin": stdin is not None,
             "merge": merge,
-            "tty": list(_terminal_size(tty)) if tty else None,
+            "tty": list(stdio.terminal_size(tty)) if tty else None,
         }
         request.credit = Credit()
         self.connection.provide("commands", "pump")
@@ -424,7 +422,7 @@ class Session:
             self.connection.send_frame(wire.DATA, request.ident, bytes(stdin), wire.STDIN | wire.END)
             return
         threading.Thread(
-            target=self._feed, args=(request, _pieces(stdin)), name="outrider-feed", daemon=True
+            target=self._feed, args=(request, stdio.pieces(stdin)), name="outrider-feed", daemon=True
         ).start()
 
     def _feed(self, request: Request, pieces: Iterator[bytes]) -> None:
@@ -553,45 +551,3 @@ def _not_started(command: Command, answer: dict[str, Any], place: str) -> Outrid
     )
     error.returncode = answer["start"]
     return error
-
-
-def _pieces(stdin: Any) -> Iterator[bytes]:
-    """Pieces of bytes, a file or an iterable; text is refused by name."""
-    if isinstance(stdin, (bytes, bytearray, memoryview)):
-        yield bytes(stdin)
-        return
-    if hasattr(stdin, "read"):
-        read = getattr(stdin, "read1", stdin.read)
-        while piece := read(wire.CHUNK):
-            yield piece.encode() if isinstance(piece, str) else piece
-        return
-    for piece in stdin:
-        if not isinstance(piece, (bytes, bytearray, memoryview)):
-            raise TypeError(f"stdin is bytes, a file or an iterable of bytes; it gave {type(piece).__name__}")
-        yield bytes(piece)
-
-
-def _terminal_size(tty: bool | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(tty, tuple):
-        return tty
-    import shutil
-
-    size = shutil.get_terminal_size()
-    return size.lines, size.columns
-
-
-class _Raw:
-    """Shows output as it comes, without labels, but nothing that steers the terminal."""
-
-    def __init__(self) -> None:
-        self._clean = {"stdout": Harmless(), "stderr": Harmless()}
-
-    def __call__(self, name: str, piece: bytes) -> None:
-        stream = sys.stdout if name == "stdout" else sys.stderr
-        stream.write(self._clean[name](piece).decode())
-        stream.flush()
-
-
-def _terminal_lines() -> Iterator[bytes]:
-    for line in sys.stdin:
-        yield line.encode()

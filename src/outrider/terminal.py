@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import Cancelled
-from outrider.harmless import Harmless as Harmless
 
 if TYPE_CHECKING:
     from outrider.results import CompletedCommand

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from outrider import calls, opening, text, transfer, values
+from outrider import calls, local_process, opening, text, transfer, values
 from outrider.chain import Chain
 from outrider.connection import Connection
 from outrider.errors import ConfigError, FarError, OutriderError
@@ -98,7 +98,7 @@ class Played(opening.Opening):
         process = subprocess.Popen.__new__(subprocess.Popen)
         process.__dict__.update(vars(_ended()))
         reader, writer = os.pipe()
-        opening.enlarge_pipe(writer)
+        local_process.enlarge_pipe(writer)
         os.write(writer, self.said)
         os.close(writer)
         self.taken, write_fd = os.pipe()

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.cli import VERBS
+from outrider.harmless import Harmless
 from outrider.places import split_place, within
-from outrider.terminal import Harmless
 from tests.command_line import OUTRIDER, environment, on_terminal, outrider
 
 WORK = "tests.samples.far_work"

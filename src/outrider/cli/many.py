@@ -204,6 +204,6 @@ def _said(result: Result) -> tuple[str, str, str]:
 def _safe(text: str, to_stderr: bool) -> str:
     if not (sys.stderr if to_stderr else sys.stdout).isatty():
         return text
-    from outrider.terminal import Harmless
+    from outrider.harmless import Harmless
 
     return Harmless()(text.encode(errors="replace")).decode(errors="replace")

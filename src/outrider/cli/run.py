@@ -89,7 +89,7 @@ class Output:
         self._clean: dict[str, Callable[[bytes], bytes]] = {}
         terminals = [name for name, fd in (("stdout", 1), ("stderr", 2)) if not raw and os.isatty(fd)]
         if terminals:
-            from outrider.terminal import Harmless
+            from outrider.harmless import Harmless
 
             self._clean = {name: Harmless() for name in terminals}
 
