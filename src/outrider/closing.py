@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import threading
 import time
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 
-from outrider import local_process, opening
+from outrider import opening
 from outrider.far import wire
 from outrider.hub import hub
+from outrider.local_process import RouteProcess
 from outrider.stream import NearLink
 
 LOCK_WAIT = 0.2
@@ -42,19 +41,18 @@ def release(stream: opening.OpenStream, link: NearLink) -> None:
         hub().later(LOCK_WAIT, lambda: release(stream, link))
         return
     try:
-        local_process.close_pipes(stream.process)
+        stream.process.close_pipes()
     finally:
         link.reading.release()
 
 
-def end_processes(processes: Iterable[subprocess.Popen[bytes]], grace: float) -> None:
+def end_processes(processes: Iterable[RouteProcess], grace: float) -> None:
     """Wait `grace` seconds for all together to end; then ask them to, and then make them."""
     left = list(processes)
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         for process in left:
             if number is not None:
-                with suppress(OSError):
-                    os.killpg(process.pid, number)
+                process.signal_group(number)
         deadline = time.monotonic() + grace
         while (
             left := [process for process in left if process.poll() is None]
@@ -62,13 +60,13 @@ def end_processes(processes: Iterable[subprocess.Popen[bytes]], grace: float) ->
             time.sleep(0.005)
 
 
-def let_go(place: str, process: subprocess.Popen[bytes], stderr: opening.StderrTail) -> None:
+def let_go(place: str, process: RouteProcess, stderr: opening.StderrTail) -> None:
     """A session was dropped without being closed. A finalizer may run in any thread, anywhere: the hub does the work."""
 
     def close() -> None:
         hub().forget(stderr.fd)
-        local_process.end_process(process, LOCK_WAIT)
-        local_process.close_pipes(process)
+        process.end(LOCK_WAIT)
+        process.close_pipes()
 
     with suppress(RuntimeError):  # the interpreter is ending, which closes the stream as well
         hub().soon(lambda: threading.Thread(target=close, name="outrider-closing", daemon=True).start())

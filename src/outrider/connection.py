@@ -13,12 +13,13 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-from outrider import closing, heartbeat, local_process, opening, tracing, values
+from outrider import closing, heartbeat, opening, tracing, values
 from outrider.chain import Chain
 from outrider.errors import FarError, Lost, OutriderError, Refused, TimedOut
 from outrider.far import data, loader, wire
 from outrider.far.link import Slot
 from outrider.hub import hub
+from outrider.local_process import RouteProcess
 from outrider.modules import ModuleServer
 from outrider.options import OnOutput, Options
 from outrider.request import Arriving, LabelledOutput, Request, printable
@@ -99,14 +100,14 @@ class Connection:
         return list(self._requests)
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> RouteProcess:
         """The route's one process on this machine."""
         return self._stream.process
 
     def close(self, grace: float = CLOSE_WAIT, why: str = "") -> None:
         """End the far end with all that runs there; safe to call again, and from `atexit`."""
         if self._start_closing(why):
-            local_process.end_process(self._stream.process, grace)
+            self._stream.process.end(grace)
             self._finish_closing()
 
     def _start_closing(self, why: str = "") -> bool:
@@ -131,7 +132,7 @@ class Connection:
         self._stream.process.returncode = (
             0  # not a child of this process: nothing to wait for when it is collected
         )
-        local_process.close_pipes(self._stream.process)
+        self._stream.process.close_pipes()
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -443,7 +444,7 @@ class Connection:
         if request is not None:
             request.take(channel, piece, bool(flags & wire.END))
             request.tell()
-            if channel == wire.CONTENT:
+            if channel == wire.CONTENT or request.carried is not None:
                 return  # who takes it in tells when
         elif ident == 0 and self.options.show and channel in (wire.STDOUT, wire.STDERR):
             self._unasked_output("stdout" if channel == wire.STDOUT else "stderr", piece)
@@ -526,7 +527,7 @@ class Connection:
         if status is None:
             return reason
         how = f"was ended by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
-        return f"{reason}; {self._stream.process.args[0].decode()} {how}"  # type: ignore[index,union-attr]
+        return f"{reason}; {self._stream.process.args[0].decode()} {how}"
 
 
 def _look(connection: Connection | None) -> None:

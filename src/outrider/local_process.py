@@ -1,4 +1,4 @@
-"""A route's one local process: Ctrl-C while it starts, the terminal while it asks, its pipes, and its end."""
+"""The process that a route's stream comes from: Ctrl-C as it starts, the terminal while it asks, its end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import select
 import signal
 import subprocess
 import threading
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractContextManager, suppress
+from typing import IO, Any
 
 
 class InterruptLater:
@@ -66,41 +66,78 @@ class Foreground:
             os.close(self.fd)
 
 
-def end_process(process: subprocess.Popen[bytes], grace: float, first: float | None = None) -> None:
-    """End a route's local process: by its stdin's end, within `first` seconds if that is given; then asked, then made to."""
-    if process.stdin and not process.stdin.closed:
+class RouteProcess:
+    """What a route's stream comes from: a process here, or one that another session carries."""
+
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+    pid: int
+    returncode: int | None
+    args: Any
+
+    def poll(self) -> int | None:
+        """How it ended: negative after a signal; None if it has not."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `poll`, once it has ended; subprocess.TimeoutExpired if that takes longer than `timeout` seconds."""
+        raise NotImplementedError
+
+    def foreground(self) -> AbstractContextManager[object]:
+        """While a route opens, its process may ask on the user's own terminal."""
+        raise NotImplementedError
+
+    def signal_group(self, number: int) -> None:
+        """Signal it with all that it started; nothing happens if it has ended."""
+        raise NotImplementedError
+
+    def ended_within(self, seconds: float) -> bool:
+        """Whether it ends within so many seconds; told at once."""
+        raise NotImplementedError
+
+    def end(self, grace: float, first: float | None = None) -> None:
+        """End it: by its stdin's end, within `first` seconds if that is given; then asked, then made to."""
+        if self.stdin and not self.stdin.closed:
+            with suppress(OSError):
+                self.stdin.close()
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            if number is not None:
+                self.signal_group(number)
+            if self.ended_within(grace if number is not None or first is None else first):
+                return
+
+    def close_pipes(self) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream and not stream.closed:
+                with suppress(OSError):
+                    stream.close()
+
+
+class LocalProcess(subprocess.Popen[bytes], RouteProcess):
+    """A process here, the leader of a group of its own."""
+
+    def foreground(self) -> Foreground:
+        return Foreground(self.pid)
+
+    def signal_group(self, number: int) -> None:
         with suppress(OSError):
-            process.stdin.close()
-    for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None:
-            with suppress(OSError):
-                os.killpg(process.pid, number)
-        if ended_within(process, grace if number is not None or first is None else first):
-            return
+            os.killpg(self.pid, number)
 
-
-def ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether it ends within so many seconds; told at once, while Popen.wait looks only ever so often."""
-    try:
-        fd = os.pidfd_open(process.pid)
-    except (OSError, AttributeError):  # an older kernel, or it has been waited for already
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-        return process.returncode is not None
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        poll.poll(seconds * 1000)
-    finally:
-        os.close(fd)
-    return process.poll() is not None
-
-
-def close_pipes(process: subprocess.Popen[bytes]) -> None:
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream and not stream.closed:
-            with suppress(OSError):
-                stream.close()
+    def ended_within(self, seconds: float) -> bool:
+        try:
+            fd = os.pidfd_open(self.pid)
+        except (OSError, AttributeError):  # an older kernel, or it has been waited for already
+            with suppress(subprocess.TimeoutExpired):
+                self.wait(seconds)
+            return self.returncode is not None
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(seconds * 1000)
+        finally:
+            os.close(fd)
+        return self.poll() is not None
 
 
 def enlarge_pipe(fd: int) -> None:

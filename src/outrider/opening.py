@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ STDERR_KEPT = 65536
 class OpenStream:
     """A started route: its process, the stream to the far end, and what the far end said of itself."""
 
-    process: subprocess.Popen[bytes]
+    process: local_process.RouteProcess
     reader: wire.FrameReader
     write_fd: int
     stderr: StderrTail
@@ -131,7 +131,7 @@ class Opening:
             if self._cancelled:
                 self.cancel()
             # A prompt that is answered here may be asked here: then the terminal stays with this process.
-            with nullcontext() if self.prompts else local_process.Foreground(self.process.pid):
+            with nullcontext() if self.prompts else self.process.foreground():
                 return self._greeting()
         except BaseException as error:
             if self.passage:
@@ -144,12 +144,11 @@ class Opening:
         """From another thread: give up. `open` raises Cancelled, now or once it is called."""
         self._cancelled = True
         if hasattr(self, "process"):
-            with suppress(OSError):
-                os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.signal_group(signal.SIGTERM)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> local_process.RouteProcess:
         try:
-            return subprocess.Popen(
+            return local_process.LocalProcess(
                 [os.fsencode(word) for word in self.command.argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -189,8 +188,7 @@ class Opening:
                 self.passage.asked(prompt.marker, answered=True)
         except BaseException as error:  # told by the opening thread; here, in the hub, nobody would see it
             self._prompt_error = error
-            with suppress(OSError):
-                os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.signal_group(signal.SIGTERM)
 
     def _greeting(self) -> OpenStream:
         assert self.process.stdin and self.process.stdout
@@ -380,10 +378,10 @@ class Opening:
 
     def abandon(self) -> None:
         """Leave nothing behind of an opening that failed."""
-        local_process.end_process(self.process, grace=1.0, first=0.3)  # nobody reads its stdin yet
+        self.process.end(grace=1.0, first=0.3)  # nobody reads its stdin yet
         self.stderr.ended.wait(0.2)
         hub().forget(self.stderr.fd)
-        local_process.close_pipes(self.process)
+        self.process.close_pipes()
 
 
 def _is_greeting(hello: Any) -> bool:

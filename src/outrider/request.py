@@ -29,6 +29,7 @@ class Request(Slot):
         "answers",
         "arrival",
         "arriving",
+        "carried",
         "content",
         "credit",
         "deadline",
@@ -71,6 +72,7 @@ class Request(Slot):
         self.credit: Any = None  # a Credit, or what else counts what is granted
         self.future: Future[Any] | None = None
         self.finished: Callable[[Request], None] | None = None
+        self.carried: Callable[[str, bytes], None] | None = None
         self.content: Callable[[bytes, bool], None] | None = None
         self.fault: BaseException | None = None
         self.arriving: Arriving | None = None
@@ -100,6 +102,9 @@ class Request(Slot):
             return
         name = CHANNEL_NAMES.get(channel)
         if name is None:
+            return
+        if self.carried is not None:
+            self.carried(name, piece)
             return
         self._keep(name, piece)
         if self.on_output is not None:

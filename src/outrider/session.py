@@ -393,15 +393,36 @@ class Session:
         """
         command = Command(["sh", "-c", argv] if isinstance(argv, str) else argv, env, cwd)
         limit = self.timeout if timeout is None else timeout
+        more = {"merge": merge, "tty": list(stdio.terminal_size(tty)) if tty else None}
+        request = self.start(command, stdin=stdin, timeout=limit, on_output=on_output, more=more)
+        self.connection.wait(request, limit)
+        return self._completed(command, request, check)
+
+    def start(
+        self,
+        command: Command,
+        *,
+        stdin: Input | str = None,
+        timeout: float | None = None,
+        on_output: OnOutput | None = None,
+        carried: Callable[[str, bytes], None] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> Request:
+        """Have a command started there; the request is done when it has ended.
+
+        `carried` takes its output instead of the request, and tells when it has (`Connection.taken`).
+        """
         began = 0 if tracing.note is None else clock()
-        request = self.connection.new_request(on_output, limit)
+        request = self.connection.new_request(on_output, timeout)
+        request.carried = carried
         order = {
             "argv": list(command.argv),
             "env": dict(command.env),
             "cwd": command.cwd,
             "stdin": stdin is not None,
-            "merge": merge,
-            "tty": list(stdio.terminal_size(tty)) if tty else None,
+            "merge": False,
+            "tty": None,
+            **(more or {}),
         }
         request.credit = Credit()
         self.connection.provide("commands", "pump")
@@ -411,8 +432,7 @@ class Session:
             request.timed = ("command", program, began, began, clock(), tracing.where and tracing.where())
         if stdin is not None:
             self._give(request, stdin)
-        self.connection.wait(request, limit)
-        return self._completed(command, request, check)
+        return request
 
     def _give(self, request: Request, stdin: Input | str) -> None:
         """Feed stdin: what fits into the window at once, the rest from a thread as the command takes it."""

@@ -95,7 +95,7 @@ class Played(opening.Opening):
         self.said = said
 
     def open(self) -> opening.OpenStream:
-        process = subprocess.Popen.__new__(subprocess.Popen)
+        process = local_process.LocalProcess.__new__(local_process.LocalProcess)
         process.__dict__.update(vars(_ended()))
         reader, writer = os.pipe()
         local_process.enlarge_pipe(writer)

@@ -39,6 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "transfer",
         "session",
         "generators",
+        "carried",
     ),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
     ("route",),

@@ -1,0 +1,139 @@
+"""A route's stream that another session carries: as stdin and stdout of a command that runs at its far end.
+
+So a far end is opened where no command line leads to, a jail above all. What comes from it is as little trusted as that
+command's output is, and no more of it is kept here than a session keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import IO, TYPE_CHECKING, Any
+
+from outrider import calls
+from outrider.command import Command
+from outrider.errors import OutriderError
+from outrider.far import wire
+from outrider.local_process import RouteProcess
+from outrider.opening import Opening
+
+if TYPE_CHECKING:
+    from outrider.chain import Chain
+    from outrider.options import Options
+    from outrider.request import Request
+    from outrider.session import Session
+
+
+class CarriedProcess(RouteProcess):
+    """A command at the far end of `session`, with pipes here as a process of this machine has them.
+
+    `more`: what its order says besides. `answer`: what the far end said of its end, once it has ended.
+    """
+
+    def __init__(self, session: Session, command: Command, more: Mapping[str, Any]) -> None:
+        self.session = session
+        self.args = [os.fsencode(word) for word in command.argv]
+        self.pid = os.getpid()
+        self.returncode: int | None = None
+        self.answer: dict[str, Any] = {}
+        self.error: BaseException | None = None
+        self._ended = threading.Event()
+        self._arrived: deque[tuple[str, bytes] | None] = deque()
+        self._news = threading.Semaphore(0)
+        reader, self.stdin = _pipe()
+        self.stdout, stdout = _pipe()
+        self.stderr, stderr = _pipe()
+        self._outputs = {"stdout": stdout, "stderr": stderr}
+        try:
+            self.request = session.start(command, stdin=_read(reader), more=more, carried=self._take)
+        except BaseException:
+            for stream in (reader, stdout, stderr):
+                stream.close()
+            self.close_pipes()
+            raise
+        threading.Thread(target=self._write, name="outrider-carry", daemon=True).start()
+        session.connection.in_background(self.request, self._finished)
+
+    def _take(self, name: str, piece: bytes) -> None:
+        """In the thread that reads, which must not wait for whoever reads the pipe."""
+        self._arrived.append((name, piece))
+        self._news.release()
+
+    def _write(self) -> None:
+        """Pass on what has arrived; more may come only once it is taken, so that little is ever kept."""
+        while True:
+            self._news.acquire()
+            arrived = self._arrived.popleft()
+            if arrived is None:
+                break
+            name, piece = arrived
+            with suppress(OSError):  # nobody reads it any more
+                wire.write_all(self._outputs[name].fileno(), [piece])
+            with suppress(OutriderError):
+                self.session.connection.taken(self.request.ident, len(piece))
+        for stream in self._outputs.values():
+            stream.close()
+
+    def _finished(self, request: Request) -> None:
+        """In the thread that reads: the command has ended, or the session that carries it is over."""
+        status = -9
+        if isinstance(request.value, BaseException):
+            self.error = request.value
+        elif request.value[0] == wire.RAISED:
+            said = calls.answer(request.value[2], {"message": str, "start": int})
+            self._take("stderr", said["message"].encode())
+            status = said["start"]
+        else:
+            self.answer = calls.answer(request.value[2], {"returncode": int, "duration": float})
+            status = self.answer["returncode"]
+        self.returncode = status
+        self._arrived.append(None)
+        self._news.release()
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended.wait(timeout) or self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self.returncode
+
+    def ended_within(self, seconds: float) -> bool:
+        return self._ended.wait(seconds)
+
+    def signal_group(self, number: int) -> None:
+        with suppress(OutriderError):
+            self.session.control(self.request.ident, {"signal": number})
+
+    def foreground(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+class CarriedOpening(Opening):
+    """Opens a far end that is started by a command at the far end of `session`; `chain` is the whole way, for messages."""
+
+    def __init__(self, session: Session, chain: Chain, options: Options, more: Mapping[str, Any]) -> None:
+        super().__init__(chain.prefix(0), options)
+        self.whole = chain
+        self.place = chain.label()
+        self._session = session
+        self._more = more
+
+    def _start(self) -> RouteProcess:
+        return CarriedProcess(self._session, self.command, self._more)
+
+
+def _read(stream: IO[bytes]) -> Iterator[bytes]:
+    with stream:
+        while piece := stream.read(wire.CHUNK):
+            yield piece
+
+
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+    reader, writer = os.pipe()
+    return os.fdopen(reader, "rb", buffering=0), os.fdopen(writer, "wb", buffering=0)
