@@ -34,7 +34,12 @@ class InterruptLater:
 
 
 class Foreground:
-    """While a route opens, its process may ask on the user's own terminal (2FA, host keys): as a shell's job does."""
+    """While a route opens, its process may ask on the user's own terminal (2FA, host keys): as a shell's job does.
+
+    Of several that open at once, the first has the terminal.
+    """
+
+    _changing = threading.Lock()
 
     def __init__(self, group: int) -> None:
         self.group = group
@@ -45,25 +50,27 @@ class Foreground:
             fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return
-        try:
+        with self._changing, suppress(OSError):
             if os.tcgetpgrp(fd) == os.getpgrp():
-                os.tcsetpgrp(fd, self.group)
+                hand_terminal(fd, self.group)
                 self.fd = fd
                 return
-        except OSError:
-            pass
         os.close(fd)
 
     def __exit__(self, *_: object) -> None:
-        if self.fd is None:
-            return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        try:
+        if self.fd is not None:
             with suppress(OSError):
-                os.tcsetpgrp(self.fd, os.getpgrp())
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                hand_terminal(self.fd, os.getpgrp())
             os.close(self.fd)
+
+
+def hand_terminal(fd: int, group: int) -> None:
+    """Make `group` the terminal's own. Who asks for that from the background would else be stopped."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        os.tcsetpgrp(fd, group)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class RouteProcess:
