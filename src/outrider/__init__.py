@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         sudo,
         tempdir,
     )
+    from outrider.lasting import idempotent
     from outrider.traces import Trace, trace
 
 __version__ = "0.1.0.dev0"
@@ -74,6 +75,7 @@ __all__ = [
     "docker",
     "env",
     "flux",
+    "idempotent",
     "local",
     "login",
     "podman",
@@ -105,6 +107,8 @@ def __getattr__(name: str) -> Any:
         from outrider import traces
 
         found = getattr(traces, name)
+    elif name == "idempotent":
+        from outrider.lasting import idempotent as found
     elif name in hops.FILES:
         found = getattr(hops, name)
     else:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider import closing, heartbeat, opening, tracing, values
 from outrider.chain import Chain
@@ -25,6 +25,9 @@ from outrider.options import OnOutput, Options
 from outrider.request import Arriving, LabelledOutput, Request, printable
 from outrider.results import FarEnd, signal_name
 from outrider.stream import NearLink, Stalled
+
+if TYPE_CHECKING:
+    from outrider.lasting import LastingConnection
 
 CANCEL_WAIT = 5.0
 """Seconds to wait for the far end to confirm that something cancelled has ended."""
@@ -50,6 +53,9 @@ _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 class Connection:
     """One open route. Whoever waits for an answer reads for all; the hub reads for what nobody waits for."""
+
+    lasting: LastingConnection | None = None
+    """Itself, if it goes on with another stream when its own breaks."""
 
     def __init__(self, chain: Chain, options: Options, attempt: opening.Opening | None = None) -> None:
         self.chain = chain
@@ -78,8 +84,7 @@ class Connection:
         self._silence: tuple[str, str] | None = None
         self._link = self._new_link(stream)
         self._unasked_output = LabelledOutput(self.far.host)
-        self._dropped = weakref.finalize(self, closing.let_go, self.place, stream.process, stream.stderr)
-        self._dropped.atexit = False
+        self._guard(stream)
         _live.add(self)
         if options.heartbeat is not None:
             heartbeat.start(self, options.heartbeat)
@@ -89,6 +94,16 @@ class Connection:
         if self.options.heartbeat is None:
             return NearLink(*parts)
         return heartbeat.BeatingLink(self.options.heartbeat, *parts)
+
+    def _guard(self, stream: opening.OpenStream) -> None:
+        """See to it that the stream is closed when this object is dropped."""
+        self._dropped = weakref.finalize(self, closing.let_go, self.place, stream.process, stream.stderr)
+        self._dropped.atexit = False
+
+    def _forget(self) -> None:
+        """Nothing is to be closed any more."""
+        self._dropped.detach()
+        _live.discard(self)
 
     @property
     def over(self) -> bool:
@@ -116,14 +131,19 @@ class Connection:
             return False
         self._closed_why = why
         self.closed = True
-        closing.say_goodbye(self._stream, self._link)
+        self._say_goodbye()
         return True
+
+    def _say_goodbye(self) -> None:
+        closing.say_goodbye(self._stream, self._link)
 
     def _finish_closing(self) -> None:
         """After the route's process has ended."""
-        self._dropped.detach()
+        self._forget()
+        self._release()
+
+    def _release(self) -> None:
         closing.release(self._stream, self._link)
-        _live.discard(self)
 
     def disinherit(self) -> None:
         """In a forked child: the stream stays the parent's alone. Nothing is sent, signalled or waited for."""
@@ -146,11 +166,15 @@ class Connection:
         """A request with an id of its own, ready to be sent. It is to be answered within `timeout` seconds from now."""
         self._check_owner()
         if self.closed or self._link.over:
-            raise self._lost()
+            self._check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
         request = Request(self._link.new_ident(), on_output, self._answer_limit, deadline, answers, label)
         self._requests[request.ident] = request
         return request
+
+    def _check_open(self) -> None:
+        """When there is no stream."""
+        raise self._lost()
 
     def _check_owner(self) -> None:
         """Before any lock is taken: another thread may have held it when this process was forked."""
@@ -234,7 +258,7 @@ class Connection:
             raise
         finally:
             self._arm()
-        if not done and self._link.over:
+        if not done and self.over:
             raise self._lost()
         if not done:
             self.cancel_and_wait(request, why="TimedOut")

@@ -40,8 +40,12 @@ class BeatingLink(NearLink):
     def __init__(self, interval: float, reader: wire.FrameReader, *rest: Any) -> None:
         super().__init__(reader, *rest)
         self.interval = interval
-        self._silent = 0
         self._beats = 0
+        self.listen_to(reader)
+
+    def listen_to(self, reader: wire.FrameReader) -> None:
+        """Note from now on whether this reader reads anything."""
+        self._silent = 0
         self._heard = True
         self._fill: Callable[[], bool] = reader.fill
         reader.fill = self._filled  # type: ignore[method-assign]

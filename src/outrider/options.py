@@ -45,6 +45,9 @@ class Options:
         in silence the session ends with Lost. None: no heartbeats.
     patience: seconds after which the far end, with heartbeats, ends its work when it has heard nothing from here; at
         least six heartbeats. None: 60, or 20 heartbeats if that is more.
+    reconnect: how often in a row a stream that broke is opened again. Calls that were declared idempotent are then
+        repeated, the others raise Lost. 0: never.
+    idempotent: calls and commands may run twice: what is unanswered when the stream breaks is repeated.
     isolate: run each call in a process of its own, forked from the far end, that can be ended alone and at once.
     nice, memory, cpu_time, processes, open_files: limits for the far end, or with isolate for each call: how much nicer to
         be; bytes of data of one process ("512M", "2G"); seconds of processor time of one process; processes of the far
@@ -65,6 +68,8 @@ class Options:
     debug: bool = False
     heartbeat: float | None = None
     patience: float | None = None
+    reconnect: int = 0
+    idempotent: bool = False
     isolate: bool = False
     nice: int | None = None
     memory: str | int | None = None
@@ -88,6 +93,11 @@ class Options:
             least = -20 if name == "nice" else 1
             if type(value) is not int or value < least:
                 raise ConfigError(f"{name} is a whole number of at least {least}, not {value!r}", key=name)
+        if type(self.reconnect) is not int or self.reconnect < 0:
+            raise ConfigError(
+                f"reconnect is a whole number of attempts, 0 for none, not {self.reconnect!r}",
+                key="reconnect",
+            )
         for name in ("timeout", "open_timeout", "heartbeat", "patience"):
             value = getattr(self, name)
             if value is not None and not value > 0:

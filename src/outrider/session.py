@@ -45,34 +45,14 @@ class Session:
     """
 
     def __init__(self, chain: Chain, options: Options, connection: Connection | None = None) -> None:
-        self.connection = connection or Connection(chain, options)
-        if connection is None and options.limits and not options.isolate:
-            self._limit_all(options)
+        self.connection = connection or _connect(chain, options)
         self.chain = chain
         self._options = options
         self.place = self.connection.place
         self.far: FarEnd = self.connection.far
         self.noise = self.connection.noise
-
-    def _limit_all(self, options: Options) -> None:
-        """Set the limits of the whole far end, its guardian apart."""
-        connection = self.connection
-        connection.provide("limits")
-        segments, flags = calls.pack_far("limits", "apply", options.limits), 0
-        if options.trust == "data":
-            flags |= AS_DATA
-        request = connection.new_request(None, options.open_timeout or 60)
-        try:
-            connection.send(wire.CALL, request.ident, segments, flags)
-            connection.wait(request)
-            if request.value[0] == wire.RAISED:
-                about = calls.answer(request.value[2], {"message": str})
-                raise RouteError(
-                    about["message"], hop=connection.place, hint="see `ulimit -a` and `ulimit -aH` there"
-                )
-        except BaseException:
-            connection.close()
-            raise
+        if self.connection.lasting is not None:
+            self.connection.lasting.sessions.add(self)
 
     def __enter__(self) -> Session:
         return self
@@ -110,7 +90,7 @@ class Session:
 
     def options(self, **changes: Any) -> Session:
         """The same far end with other options: `far.options(timeout=5).call(f)`. What only an opening can set is refused."""
-        settled = ("python", "open_timeout", "cwd", "env", "max_answer", "heartbeat", "patience")
+        settled = ("python", "open_timeout", "cwd", "env", "max_answer", "heartbeat", "patience", "reconnect")
         isolated = changes.get("isolate", self._options.isolate)
         for name in settled if isolated else (*settled, *LIMITS):
             if name in changes:
@@ -282,6 +262,10 @@ class Session:
         request.future = future
         if "debug" in options:
             request.credit = Credit()
+        if connection.lasting is not None:
+            function = getattr(call[0], str(call[1]), None) if flags & INVOKE else call[0]
+            may = settings.idempotent and "debug" not in options
+            connection.lasting.know(request, may, function, (call[0], by_value, names or ()))
         connection.send(kind, request.ident, segments, flags)
         if began:
             name = str(call[1]) if flags & INVOKE else getattr(call[0], "__qualname__", "")
@@ -425,6 +409,8 @@ class Session:
             **(more or {}),
         }
         request.credit = Credit()
+        if self.connection.lasting is not None:
+            self.connection.lasting.know(request, self._options.idempotent and carried is None)
         self.connection.provide("commands", "pump")
         self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
         if began:
@@ -441,6 +427,8 @@ class Session:
         if isinstance(stdin, (bytes, bytearray, memoryview)) and len(stdin) <= wire.CHUNK:
             self.connection.send_frame(wire.DATA, request.ident, bytes(stdin), wire.STDIN | wire.END)
             return
+        if self.connection.lasting is not None:
+            self.connection.lasting.fed(request)
         threading.Thread(
             target=self._feed, args=(request, stdio.pieces(stdin)), name="outrider-feed", daemon=True
         ).start()
@@ -546,6 +534,40 @@ class Session:
             return
         with tracing.timed(self.connection.traced_as, "close", "close"):
             self.connection.close()
+
+
+def _connect(chain: Chain, options: Options) -> Connection:
+    """Open the route, for as long as the options say."""
+    prepare = _limit_all if options.limits and not options.isolate else None
+    if options.reconnect:
+        from outrider.lasting import LastingConnection
+
+        return LastingConnection(chain, options, prepare)
+    connection = Connection(chain, options)
+    if prepare is not None:
+        prepare(connection)
+    return connection
+
+
+def _limit_all(connection: Connection) -> None:
+    """Set the limits of the whole far end, its guardian apart."""
+    options = connection.options
+    connection.provide("limits")
+    segments, flags = calls.pack_far("limits", "apply", options.limits), 0
+    if options.trust == "data":
+        flags |= AS_DATA
+    request = connection.new_request(None, options.open_timeout or 60)
+    try:
+        connection.send(wire.CALL, request.ident, segments, flags)
+        connection.wait(request)
+        if request.value[0] == wire.RAISED:
+            about = calls.answer(request.value[2], {"message": str})
+            raise RouteError(
+                about["message"], hop=connection.place, hint="see `ulimit -a` and `ulimit -aH` there"
+            )
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _pairs(paths: Paths) -> list[tuple[str, str]]:

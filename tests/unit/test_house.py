@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("opening",),
     ("closing",),
     ("relaying", "connection"),
+    ("lasting",),
     ("spans",),
     ("trace_views",),
     ("traces",),

@@ -126,6 +126,20 @@ def test_killed_near_end(route, census, seconds, tmp_path):
     census.assert_nothing_left(timeout=15)
 
 
+def test_a_killed_hop_process_with_reconnect(route, census, seconds, tmp_path):
+    """The link is cut in the midst of two calls: the one that may run twice is answered, the other is lost."""
+    with route.options(reconnect=5, show=False, open_timeout=60).open() as far:
+        unsure = far.submit(os.system, f"sleep {seconds}")
+        sure = far.options(idempotent=True).submit(far_work.slowly, 42, 2)
+        time.sleep(0.5)
+        os.kill(far.connection.process.pid, signal.SIGKILL)
+        with pytest.raises(Lost, match="run twice"):
+            unsure.result(30)
+        assert sure.result(60) == 42
+        assert far.run(["echo", "again"]).text == "again"
+    census.assert_nothing_left(timeout=15)
+
+
 def test_an_ssh_that_is_stuck_is_found_at_both_ends(sshd, census, seconds):
     """The local ssh is stopped: nothing passes, and nothing is closed, as with a network that lost the connection."""
     route = Route(ssh("alpha", config=str(sshd.config), share=False))

@@ -45,6 +45,11 @@ def register_data(cls):
     return cls
 
 
+def idempotent(function):
+    """Only the near end repeats calls: here the function stays what it is."""
+    return function
+
+
 def __getattr__(name):
     if name.startswith("__") and name.endswith("__"):
         raise AttributeError(name)
