@@ -412,6 +412,8 @@ class Session:
         if self.connection.lasting is not None:
             self.connection.lasting.know(request, self._options.idempotent and carried is None)
         self.connection.provide("commands", "pump")
+        if order.get("sandbox") is not None:
+            self.connection.provide("channel", "sandbox", "program")
         self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
         if began:
             program = command.argv[0].rpartition("/")[2]

@@ -185,6 +185,7 @@ class Commands:
         self.running = {}
         self.begun = 0
         self.starting = 0
+        self.jails = None
 
     def start(self, ident, order):
         self.begun += 1
@@ -196,14 +197,25 @@ class Commands:
 
     def _start(self, ident, order):
         try:
+            if order.get("sandbox") is not None:
+                return self._with_jails().start(ident, order)
             command = Command(self.link, self.pump, self.guardian, self.mark, ident, order)
         except (OSError, ValueError, subprocess.SubprocessError, ImportError) as error:
             self.link.send(wire.RAISED, ident, [data.dumps(self._refusal(order, error))])
-            return
+            return None
         self.running[ident] = command
         threading.Thread(
             target=self._finish, args=(ident, command), name="outrider-wait", daemon=True
         ).start()
+
+    def _with_jails(self):
+        """What runs sandboxed commands; imported when the first is to be started."""
+        if self.jails is None:
+            from .sandbox import Jails
+
+            self.jails = Jails(self.link, self.guardian, self.running, self.mark)
+            self.pump.elsewhere = self.jails.grant
+        return self.jails
 
     @staticmethod
     def _refusal(order, error):
@@ -225,11 +237,15 @@ class Commands:
 
     def known(self):
         """Pids that a thread here waits for."""
-        return {command.process.pid for command in self.running.values()}
+        jailers = set() if self.jails is None else {self.jails.process.pid}
+        return {command.process.pid for command in list(self.running.values())} | jailers
 
     def pids(self):
         """All processes of the commands that run here, grandchildren too."""
         found = set()
+        if self.jails is not None:
+            pid = self.jails.process.pid
+            found = {pid} | processes.find(self.jails.mark, (pid,), (pid,))
         for command in list(self.running.values()):
             pid = command.process.pid
             found |= {pid} | processes.find(command.mark, (pid,), (pid,))
@@ -241,6 +257,8 @@ class Commands:
             threading.Thread(target=command.cancel, args=(self.known(),), daemon=True).start()
 
     def end_all(self):
+        if self.jails is not None:
+            self.jails.close()
         for command in list(self.running.values()):
             try:
                 os.killpg(command.process.pid, signal.SIGTERM)

@@ -4,6 +4,7 @@ The line is a constant, so that a sudoers rule or a relay can allow exactly it. 
 Python 2, which has to be told apart from a working far end by its answer, not by a syntax error.
 """
 
+import binascii
 import functools
 import marshal
 import os
@@ -72,6 +73,9 @@ LATER = (
     "files",
     "resources",
     "generators",
+    "channel",
+    "sandbox",
+    "program",
 )
 """Sent when first needed: ahead of a request that is known to need it, or as the answer to a call's import. What the far
 end imports while it reads the stream must come ahead: it cannot wait for an answer just then."""
@@ -84,10 +88,23 @@ _COMMENT = re.compile(r"^[ ]*#.*$", re.MULTILINE)
 @functools.lru_cache(maxsize=None)
 def source(name: str) -> str:
     """The text of one module of the far end, without what is for people only. Its lines keep their numbers."""
+    if name == "program":
+        return wardens_program()
     here = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(here, name + ".py"), encoding="utf-8") as file:
+    with open(os.path.join(here, *name.split(".")) + ".py", encoding="utf-8") as file:
         text = file.read()
     return _COMMENT.sub("", _DOCSTRING.sub(lambda found: found[1] + "0" + "\n" * found[0].count("\n"), text))
+
+
+def wardens_program() -> str:
+    """A module with the sources of the sandbox's warden, packed: a program of its own, which the far end only hands on."""
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "jail")
+    names = [
+        "jail." + file[:-3] for file in sorted(os.listdir(here)) if file.endswith(".py") and file[0] != "_"
+    ]
+    body = zlib.compress(marshal.dumps({name: source(name) for name in ["channel", *names]}, 2), 9)
+    text = binascii.b2a_base64(body, newline=False).decode()
+    return "def packed():\n    import binascii\n\n    return binascii.a2b_base64(%r)\n" % text
 
 
 @functools.lru_cache(maxsize=None)

@@ -30,6 +30,7 @@ class Pump:
         self.link = link
         self._sources = {}
         self._credit = {}
+        self.elsewhere = None
         self._lock = threading.Lock()
         self._changed_read, self._changed_write = os.pipe()
         os.set_blocking(self._changed_read, False)
@@ -54,7 +55,9 @@ class Pump:
         self._wake()
 
     def grant(self, ident, size):
-        """The other end has taken `size` bytes of request `ident`."""
+        """The other end has taken `size` bytes of request `ident`; `elsewhere` may know it if this does not."""
+        if self.elsewhere is not None and self.elsewhere(ident, size):
+            return
         with self._lock:
             if ident not in self._credit:
                 return

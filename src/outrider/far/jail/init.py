@@ -1,0 +1,173 @@
+"""PID 1 of a slot: builds its inside, has a child ready to become the next job, and makes it like new after each.
+
+A job that were itself PID 1 would not even die of its own SIGSEGV. When init goes, however it goes, the kernel kills all
+that is left in the slot.
+"""
+
+import _signal as signal  # type: ignore[import-not-found]
+import os
+import resource
+import select
+import time
+
+from .. import channel
+from . import job, root, syscalls, watching
+
+TYPES = False
+if TYPES:
+    from typing import Any
+
+NAME = b"sandbox"
+
+
+def live(fd, warden, view, joins, alone, network):
+    """Never returns. `fd`: the channel to the warden, which writes this process's user ids first."""
+    own = channel.Channel(fd)
+    try:
+        Init(own, view, joins, alone).run(warden, network)
+    except BaseException as error:
+        try:
+            own.send({"broken": "%s: %s" % (type(error).__name__, error)})
+        except OSError:
+            pass
+    finally:
+        os._exit(1)
+
+
+class Init:
+    """What it holds: the channel to the warden, and the child that waits or runs."""
+
+    def __init__(self, own, view, joins, alone):
+        self.own = own
+        self.view = view
+        self.joins = joins
+        self.alone = alone
+        self.child = 0
+        self.watch = None
+        self.usage: Any = None
+
+    def run(self, warden, network):
+        syscalls.close_all_but({self.own.fd, *self.joins})
+        self._signals()
+        if self.own.receive()[0] is None:
+            os._exit(0)
+        self._settle(warden, network)
+        poll = select.poll()
+        poll.register(self.own.fd, select.POLLIN)
+        poll.register(self.woken, select.POLLIN)
+        while True:
+            wait = None if self.watch is None else self.watch.wait()
+            ready = [fd for fd, _ in poll.poll(wait)]
+            if self.woken in ready:
+                self._drain()
+            if self.child:
+                self._look_for_the_dead()
+            if self.own.fd in ready:
+                self._obey()
+            if self.watch is not None and self.watch.exceeded():
+                self._kill_all()
+
+    def _signals(self):
+        """None is let in but SIGCHLD, by whose coming the poll wakes: what a PID 1 has no handler for, it does not get."""
+        for number in range(1, 65):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                pass
+        self.woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _drain(self):
+        try:
+            while len(os.read(self.woken, 4096)) == 4096:
+                pass
+        except OSError:
+            pass
+
+    def _settle(self, warden, network):
+        if not self.alone:
+            os.setgroups([])
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        syscalls.prctl(syscalls.PDEATHSIG, 9)
+        syscalls.prctl(syscalls.DUMPABLE, 0)
+        os.umask(0o022)
+        syscalls.sethostname(NAME)
+        if not network:
+            syscalls.raise_loopback()
+        root.enter(self.view)
+
+    def _obey(self):
+        order, _ = self.own.receive()
+        if order is None:
+            os._exit(0)
+        what = order["do"]
+        if what == "arm":
+            self._arm(order["shape"])
+        elif what == "kill":
+            self._kill_all()
+        elif what == "watch":
+            self.watch = watching.Watch(order)
+        elif what == "signal" and self.child:
+            try:
+                os.killpg(self.child, order["signal"])
+            except OSError:
+                pass
+
+    def _arm(self, shape):
+        self.usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.written = watching.written()
+        self.child, theirs = job.arm(self.view, self.joins, shape, self.alone, self.own.close)
+        self.own.send({"child": 1}, [theirs])
+        os.close(theirs)
+
+    def _kill_all(self):
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except OSError:
+            pass
+
+    def _look_for_the_dead(self):
+        """Collect who died; when the job itself has, end all that it left and tell."""
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return None
+            if pid == 0:
+                return None
+            if pid == self.child:
+                return self._ended(status, used)
+
+    def _ended(self, status, used):
+        ended = time.monotonic()
+        left = 0
+        self._kill_all()
+        peak = used.ru_maxrss
+        while True:
+            try:
+                _, _, used = os.wait4(-1, 0)
+            except InterruptedError:
+                continue
+            except ChildProcessError:
+                break
+            left += 1
+            peak = max(peak, used.ru_maxrss)
+        self.child = 0
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before = self.usage
+        about = {
+            "status": status,
+            "ended": ended,
+            "left": left,
+            "user_s": now.ru_utime - before.ru_utime,
+            "system_s": now.ru_stime - before.ru_stime,
+            "switches": now.ru_nvcsw + now.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
+            "largest": peak * 1024,
+            "written": watching.written() - self.written,
+            "watched": None if self.watch is None else self.watch.seen(),
+            "connections": watching.connections(),
+        }
+        self.watch = None
+        self.own.send({"done": about})

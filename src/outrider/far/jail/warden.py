@@ -1,0 +1,314 @@
+"""The warden: a small process of one thread that builds slots, keeps some ready, and looks after the jobs in them.
+
+It never runs anything of a job's itself. It ends with its far end, and all jails with it.
+"""
+
+import _signal as signal  # type: ignore[import-not-found]
+import gc
+import os
+import select
+import time
+
+from .. import channel
+from . import cgroups, execution, guarantees, ids, probe, root, slot, syscalls, verdict
+
+READY = 2
+"""Slots of one kind that are kept ready beyond those that run."""
+KEPT = 16
+"""Slots of one kind that are kept at the most."""
+BUILD_TIME = 5.0
+
+
+def main(fd):
+    """The life of the process. `fd`: the channel to the far end."""
+    own = os.dup(fd)
+    os.set_inheritable(own, False)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    syscalls.close_all_but({0, 1, 2, own})
+    warden = None
+    far = channel.Channel(own)
+    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        try:
+            warden = Warden(far)
+        except (probe.Unable, OSError) as error:
+            far.send({"unable": str(error)})
+            return
+        gc.freeze()
+        warden.serve()
+    except SystemExit:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if warden is not None:
+            warden.close()
+        os._exit(0)
+
+
+def _leave(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the cleaning is not to be interrupted
+    raise SystemExit
+
+
+class Warden:
+    """All slots and jobs of one far end."""
+
+    def __init__(self, far):
+        gc.disable()
+        self.far = far
+        self.machine = syscalls.MACHINE
+        self.cgroups = cgroups.Cgroups()
+        self.ids = ids.Ids(probe.settle())
+        self.views = root.Views()
+        self.missing = probe.missing(self.cgroups, self.ids)
+        self.slots = []
+        self.ending = []
+        self.waiting = []
+        self.jobs = {}
+        self.wanted = {}
+        self.handlers = {}
+        self.poll = select.poll()
+        self._listen(far.fd, self._order)
+        far.send({"ready": 1, "missing": self.missing, "folders": self.cgroups.folders})
+
+    def _listen(self, fd, handler):
+        self.handlers[fd] = handler
+        self.poll.register(fd, select.POLLIN)
+
+    def _forget(self, fd):
+        if self.handlers.pop(fd, None) is not None:
+            self.poll.unregister(fd)
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    def serve(self):
+        while True:
+            busy = False
+            for fd, _ in self.poll.poll(self._patience()):
+                busy = True
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler()
+            now = time.monotonic()
+            for job in list(self.jobs.values()):
+                if job.slot is not None and job.due() <= now:
+                    job.look(now)
+            if not busy:
+                self._in_idle_time()
+
+    def _patience(self):
+        """Milliseconds until something is due; none while there is something to prepare."""
+        if self._lacking():
+            return 0
+        due = [job.due() for job in self.jobs.values() if job.slot is not None]
+        if self.ending or self.cgroups.dying:
+            due.append(time.monotonic() + 0.02)
+        return None if not due else max(0, min(due) - time.monotonic()) * 1000
+
+    def _in_idle_time(self):
+        lacking = self._lacking()
+        if lacking:
+            key, shape = lacking
+            self._build(key, shape)
+        elif self.ending or self.cgroups.dying:
+            self._tidy()
+
+    def _tidy(self):
+        for each in [each for each in self.ending if each.reaped()]:
+            self.ending.remove(each)
+            self.cgroups.drop(each.group)
+        self.cgroups.tidy()
+
+    # --- slots --------------------------------------------------------------------------------------------------
+
+    def _lacking(self):
+        """(view key, shape) of a slot that should be built ahead; None if there are enough."""
+        for key, (shape, fresh) in self.wanted.items():
+            free = [each for each in self._of(key) if each.job is None]
+            if len(free) < READY or (fresh and sum(not each.used for each in free) < READY):
+                return key, shape
+        return None
+
+    def _of(self, key):
+        return [each for each in self.slots if each.key == key]
+
+    def _build(self, key, shape):
+        view = self.views.get(key)
+        made = slot.Slot(key, view, self.ids, self.cgroups.make(), shape)
+        self.slots.append(made)
+        self._listen(made.init.fd, lambda: self._from_init(made))
+        return made
+
+    def _from_init(self, each):
+        message, fds = each.init.receive()
+        if message is None or "broken" in message:
+            why = "" if message is None else message["broken"]
+            return self._lost(each, why)
+        if "child" in message:
+            each.child = channel.Channel(fds[0])
+            self._listen(each.child.fd, lambda: self._from_child(each))
+        elif "done" in message:
+            self._done(each, message["done"])
+
+    def _from_child(self, each):
+        message, fds = each.child.receive()
+        if message is None:  # it has become the program, or ended: init will tell
+            self._forget(each.child.fd)
+        elif "armed" in message:
+            each.box = fds[0]
+            each.state = slot.ARMED
+            self._next()
+        elif each.job is not None:
+            each.job.told(message, fds)
+            if each.job.listener >= 0:
+                self._listen(each.job.listener, lambda: self._stopped(each))
+
+    def _stopped(self, each):
+        if each.job is not None:
+            each.job.stopped(self.machine)
+            self._forget(each.job.listener)
+
+    def _lost(self, each, why):
+        """Init is gone, or of no use."""
+        broken_before = not each.used and each.state == slot.BUILDING
+        self._retire(each)
+        if each.job is not None:
+            self._report(each, each.job, None)
+        elif broken_before:
+            self.wanted.pop(each.key, None)
+            for job in [job for job in self.waiting if job.key == each.key]:
+                self.waiting.remove(job)
+                self._refuse(job, "a slot for it cannot be built: %s" % (why or "its init was killed"))
+
+    def _retire(self, each):
+        """Throw a slot away."""
+        if each in self.slots:
+            self.slots.remove(each)
+            self._forget(each.init.fd)
+            if each.child is not None:
+                self._forget(each.child.fd)
+            box, each.box = each.box, -1
+            each.end()
+            each.box = box
+            self.ending.append(each)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def _order(self):
+        message, fds = self.far.receive()
+        if message is None:
+            raise SystemExit
+        what = message["do"]
+        if what == "run":
+            self._run(execution.Execution(message["id"], message, fds, None))
+        elif message["id"] in self.jobs:
+            job = self.jobs[message["id"]]
+            if what == "kill":
+                self._cancel(job, message["kind"], message["words"])
+            elif what == "signal" and job.slot is not None:
+                job.slot.init.send({"do": "signal", "signal": message["signal"]})
+
+    def _run(self, job):
+        why = guarantees.refusal(job.spec, self.missing, "native")
+        if why:
+            job.close_fds()
+            return self.far.send({"id": job.ident, "refused": why})
+        self.jobs[job.ident] = job
+        self.waiting.append(job)
+        try:
+            self._next()
+            if job in self.waiting:
+                self._build(job.key, job.shape)
+        except (root.ViewError, OSError) as error:
+            self.waiting.remove(job)
+            self._refuse(job, str(error))
+        else:
+            self.wanted[job.key] = job.shape, bool(job.spec["fresh"])
+
+    def _refuse(self, job, why):
+        job.finish()
+        self.jobs.pop(job.ident, None)
+        self.far.send({"id": job.ident, "refused": why})
+
+    def _next(self):
+        """Give those that wait the slots that are ready."""
+        for job in list(self.waiting):
+            for each in self.slots:
+                suits = each.key == job.key and not (job.spec["fresh"] and each.used)
+                if each.state == slot.ARMED and suits:
+                    self.waiting.remove(job)
+                    each.state = slot.RUNNING
+                    self._start(each, job)
+                    break
+
+    def _start(self, each, job):
+        try:
+            job.start(each, self.machine)
+        except (OSError, ValueError) as error:
+            each.job = None
+            self._retire(each)
+            self._refuse(job, str(error))
+
+    def _cancel(self, job, kind, words):
+        if job in self.waiting:
+            self.waiting.remove(job)
+            self._refuse(job, words)
+        elif job.slot is not None:
+            job.end(kind, words)
+
+    def _done(self, each, about):
+        job = each.job
+        if job is None:
+            return
+        clean = about["connections"] == 0 or each.view.network
+        if each.child is not None:  # what it still said before it became the program, or could not
+            self._last_words(each, job)
+        self._report(each, job, about)
+        each.let_go()
+        if not clean or len(self._of(each.key)) > KEPT or (each.group is not None and not each.group.empty()):
+            self._retire(each)
+        else:
+            each.arm(each.shape)
+
+    def _last_words(self, each, job):
+        fd = each.child.fd
+        while fd in self.handlers:
+            if not _readable(fd):
+                return
+            self._from_child(each)
+        self._forget(fd)
+
+    def _report(self, each, job, about):
+        if job.listener >= 0:
+            if about is not None and job.cause is None and _readable(job.listener):
+                job.stopped(self.machine)
+            self._forget(job.listener)
+        report = job.report(about, self.missing)
+        job.finish()
+        self.jobs.pop(job.ident, None)
+        status = 9 if about is None else about["status"]
+        if report["verdict"] == verdict.SE and about is None:
+            status = 9
+        self.far.send({"id": job.ident, "status": status, "report": report})
+
+    def close(self):
+        """The end: all jails, and every trace of them."""
+        for each in list(self.slots):
+            self._retire(each)
+        deadline = time.monotonic() + 2
+        while self.ending and time.monotonic() < deadline:
+            self._tidy()
+            time.sleep(0.002)
+        for each in self.ending:
+            self.cgroups.drop(each.group)
+        self.cgroups.close()
+
+
+def _readable(fd):
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool([1 for _, what in poll.poll(0) if what & select.POLLIN])
