@@ -24,7 +24,7 @@ from outrider.errors import (
     RouteError,
     TimedOut,
 )
-from outrider.far import data, wire
+from outrider.far import data, loader, wire
 from outrider.far.calls import AS_DATA, INVOKE, OPTIONS, RAISED_STATE
 from outrider.options import LIMITS, OnOutput, Options, Paths
 from outrider.request import Credit, Request, printable
@@ -413,7 +413,7 @@ class Session:
             self.connection.lasting.know(request, self._options.idempotent and carried is None)
         self.connection.provide("commands", "pump")
         if order.get("sandbox") is not None:
-            self.connection.provide("channel", "sandbox", "program")
+            self.connection.provide("channel", "sandbox", loader.WARDENS_PROGRAM)
         self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
         if began:
             program = command.argv[0].rpartition("/")[2]

@@ -75,11 +75,13 @@ LATER = (
     "generators",
     "channel",
     "sandbox",
-    "program",
 )
 """Sent when first needed: ahead of a request that is known to need it, or as the answer to a call's import. What the far
 end imports while it reads the stream must come ahead: it cannot wait for an answer just then."""
 
+
+WARDENS_PROGRAM = "program"
+"""The name of the module, made when asked for, that carries all of `wardens_modules`."""
 
 _DOCSTRING = re.compile(r'^([ ]*)"""(?:[^"]|"(?!""))*"""$', re.MULTILINE)
 _COMMENT = re.compile(r"^[ ]*#.*$", re.MULTILINE)
@@ -88,7 +90,7 @@ _COMMENT = re.compile(r"^[ ]*#.*$", re.MULTILINE)
 @functools.lru_cache(maxsize=None)
 def source(name: str) -> str:
     """The text of one module of the far end, without what is for people only. Its lines keep their numbers."""
-    if name == "program":
+    if name == WARDENS_PROGRAM:
         return wardens_program()
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, *name.split(".")) + ".py", encoding="utf-8") as file:
@@ -96,9 +98,15 @@ def source(name: str) -> str:
     return _COMMENT.sub("", _DOCSTRING.sub(lambda found: found[1] + "0" + "\n" * found[0].count("\n"), text))
 
 
+def wardens_modules() -> list[str]:
+    """Names of what the sandbox's warden is made of."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "jail")
+    files = sorted(os.listdir(folder))
+    return ["channel", *("jail." + file[:-3] for file in files if file.endswith(".py") and file[0] != "_")]
+
+
 def wardens_program() -> str:
     """A module with the sources of the sandbox's warden, packed: a program of its own, which the far end only hands on."""
-    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "jail")
     names = [
         "jail." + file[:-3] for file in sorted(os.listdir(here)) if file.endswith(".py") and file[0] != "_"
     ]
