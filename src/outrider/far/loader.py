@@ -107,10 +107,7 @@ def wardens_modules() -> list[str]:
 
 def wardens_program() -> str:
     """A module with the sources of the sandbox's warden, packed: a program of its own, which the far end only hands on."""
-    names = [
-        "jail." + file[:-3] for file in sorted(os.listdir(here)) if file.endswith(".py") and file[0] != "_"
-    ]
-    body = zlib.compress(marshal.dumps({name: source(name) for name in ["channel", *names]}, 2), 9)
+    body = zlib.compress(marshal.dumps({name: source(name) for name in wardens_modules()}, 2), 9)
     text = binascii.b2a_base64(body, newline=False).decode()
     return "def packed():\n    import binascii\n\n    return binascii.a2b_base64(%r)\n" % text
 
