@@ -286,7 +286,15 @@ class Far:
                 return
 
     def handle(self, kind, ident, flags, segments):
-        """Deal with one message; called by whichever thread reads."""
+        """Deal with one message; called by whichever thread reads, and which so cannot ask for a module just then."""
+        thread = get_ident()
+        self.modules.silent.add(thread)
+        try:
+            self._deal(kind, ident, flags, segments)
+        finally:
+            self.modules.silent.discard(thread)
+
+    def _deal(self, kind, ident, flags, segments):
         if kind == wire.CALL:
             self.crowded_until = time.monotonic() + 1
             self.calls.run_in_thread(ident, flags, segments, self.main_thread)

@@ -2,6 +2,7 @@
 
 import sys
 import zlib
+from _thread import get_ident
 
 from . import data, wire
 from .link import Slot
@@ -20,7 +21,9 @@ class NearModules:
         self.near_python = near_python
         self.known = {}
         self.pending = {}
-        self.stdlib = getattr(sys, "stdlib_module_names", frozenset())
+        self.silent = set()  # threads that deal out what they read, and cannot wait for an answer meanwhile
+        # Before Python 3.10: what its own modules look for in vain, with locks of importing held that others wait for.
+        self.stdlib = getattr(sys, "stdlib_module_names", ("_winapi", "msvcrt", "nt", "winreg"))
 
     def install(self):
         sys.meta_path.append(self)
@@ -30,7 +33,7 @@ class NearModules:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.stdlib:
             return None
-        if name not in self.known:
+        if name not in self.known and get_ident() not in self.silent:
             self.ask({"module": name})
         found = self.known.get(name)
         if found is None:
