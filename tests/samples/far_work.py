@@ -333,3 +333,42 @@ def many_items(count, size):
 def value_of(module):
     """What a module of the caller's says, imported by a name that only this call knows."""
     return importlib.import_module(module).value
+
+
+def start_slowly(seconds):
+    """Have every process start as on a machine that is busy."""
+    start = subprocess.Popen.__init__
+
+    def slowly(self, *args, **kwargs):
+        time.sleep(seconds)
+        start(self, *args, **kwargs)
+
+    subprocess.Popen.__init__ = slowly
+
+
+def asks_for(seconds):
+    """Read the stream most of the time, as each import of what is nowhere asks the near end."""
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        try:
+            importlib.import_module("nowhere_at_all_%d" % number)
+        except ImportError:
+            pass
+    return number
+
+
+def start_ending_with(status):
+    """Start a process that ends, and keep it for a later call."""
+    global _STARTED
+    _STARTED = subprocess.Popen(["sh", "-c", "exit %d" % status])
+
+
+def wait_for_it():
+    return _STARTED.wait()
+
+
+def starts_and_loops(argument):
+    subprocess.Popen(["sleep", argument])
+    loop_for(1000)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from outrider import Route
+from outrider import Route, TimedOut
 from outrider.hops import local
 from tests.samples import far_work
 from tests.world.fixtures import find_python
@@ -31,3 +32,27 @@ def test_an_old_python_starts_everything_beside_a_busy_call(version, tmp_path):
         far.put(tmp_path / "here", tmp_path / "there")
         assert (tmp_path / "there").read_text() == "text"
         busy.cancel()
+
+
+def test_cancelling_takes_no_exit_status_from_who_waits_for_it():
+    with HERE.open() as far:
+        far.call(far_work.start_ending_with, 7)
+        with pytest.raises(TimedOut):
+            far.options(timeout=0.3).call(far_work.starts_and_loops, "1000")
+        with pytest.raises(TimedOut):
+            far.run(["sleep", "1000"], timeout=0.1)
+        assert far.call(far_work.wait_for_it) == 7
+
+
+def test_cancelling_a_command_takes_no_exit_status_from_isolated_calls():
+    with HERE.open() as far, ThreadPoolExecutor(1) as threads:
+
+        def cancel_a_stubborn_command():
+            with pytest.raises(TimedOut):
+                far.run("trap '' TERM; while :; do sleep 0.05; done", timeout=0.1)
+
+        cancelling = threads.submit(cancel_a_stubborn_command)
+        alone = far.options(isolate=True)
+        while not cancelling.done():
+            assert alone.call(far_work.add, 1, 2) == 3
+        cancelling.result()

@@ -151,11 +151,11 @@ class Command:
             except OSError:
                 pass
 
-    def cancel(self, known):
+    def cancel(self):
         """End the command and everything that it started, daemons too."""
         self.cancelled = True
         pid = self.process.pid
-        processes.end(self.mark, groups=(pid,), roots=(pid,), grace=GRACE, known=known)
+        processes.end(self.mark, groups=(pid,), roots=(pid,), grace=GRACE, known={pid})
 
     def finish(self):
         """Wait for the end, then say how it went."""
@@ -235,11 +235,6 @@ class Commands:
         finally:
             self.running.pop(ident, None)
 
-    def known(self):
-        """Pids that a thread here waits for."""
-        jailers = set() if self.jails is None else {self.jails.process.pid}
-        return {command.process.pid for command in list(self.running.values())} | jailers
-
     def pids(self):
         """All processes of the commands that run here, grandchildren too."""
         found = set()
@@ -254,7 +249,7 @@ class Commands:
     def cancel(self, ident):
         command = self.running.get(ident)
         if command is not None:
-            threading.Thread(target=command.cancel, args=(self.known(),), daemon=True).start()
+            threading.Thread(target=command.cancel, daemon=True).start()
 
     def end_all(self):
         if self.jails is not None:

@@ -203,7 +203,7 @@ def _raise_in(thread):
 
 
 def end_trees(pids, grace=0.5):
-    """End these processes and all that descend from them: asked first, after `grace` seconds made to."""
+    """End these processes and all that descend from them: asked first, after `grace` seconds made to. Gives all of them."""
     deadline = time.monotonic() + grace
     number = signal.SIGTERM
     wanted = set(pids)
@@ -212,7 +212,7 @@ def end_trees(pids, grace=0.5):
         wanted |= processes._descendants(alive, wanted & set(alive))
         left = wanted & set(alive)
         if not left or time.monotonic() > deadline + 1:
-            return
+            return wanted
         if time.monotonic() > deadline:
             number = signal.SIGKILL
         for pid in left if number else ():
@@ -236,8 +236,7 @@ def sweep(far, busy=0):
             break
         time.sleep(0.005)  # one that is just being started is not known as a command's yet
     if found and len(far.calls.threads) <= busy:  # what a call starts that came meanwhile is not among them
-        end_trees(found)
-        processes.reap(far.own_pids())
+        processes.reap(end_trees(found) - far.own_pids())
 
 
 def clean_up(far, reason):
@@ -248,8 +247,7 @@ def clean_up(far, reason):
         far.files.end_all(CANCEL_GRACE)
     if far.commands is not None:
         far.commands.end_all()
-    spare = {far.guardian.pid}
-    processes.end(far.session_mark, roots=(os.getpid(),), spare=spare, known=spare)
+    processes.end(far.session_mark, roots=(os.getpid(),), spare={far.guardian.pid})
     if far.temporary:
         os.chdir("/")
         processes.remove_tree(far.temporary)

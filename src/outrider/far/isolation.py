@@ -198,7 +198,7 @@ class IsolatedCall:
     def _finish(self, status):
         """The child is gone: what it left is ended, and if it did not answer, it is told why."""
         if status or self.cancelled:  # else it saw to that itself
-            processes.end(self.mark, groups=(self.pid,), known=self.far.own_children())
+            processes.end(self.mark, groups=(self.pid,))
         else:
             _kill_group(self.pid, signal.SIGKILL)
         self.far.guardian.forget_group(self.pid)

@@ -108,13 +108,13 @@ def _signal_all(pids, groups, number):
             pass
 
 
-def end(mark, groups=(), roots=(), spare=(), grace=0.5, known=()):
+def end(mark, groups=(), roots=(), spare=(), grace=0.5, known=frozenset()):
     """End all that `find` finds, but `spare`: first asked (TERM), after `grace` seconds made to (KILL).
 
     `known` are children that somebody else waits for.
     """
     groups, spare = set(groups), set(spare) | {os.getpid()}
-    left = find(mark, groups, roots) - spare
+    ended = left = find(mark, groups, roots) - spare
     if not left:
         return
     _signal_all(left, groups, signal.SIGTERM)
@@ -122,28 +122,26 @@ def end(mark, groups=(), roots=(), spare=(), grace=0.5, known=()):
     deadline = time.monotonic() + grace
     while left and time.monotonic() < deadline:
         time.sleep(0.01)
-        reap(known)
         left = find(mark, groups, roots) - spare
+        ended = ended | left
+        reap(ended - left - known)
     for _ in range(50):  # what forks while it is being killed takes more than one round
         if not left:
             return
         _signal_all(left, groups, signal.SIGKILL)
         time.sleep(0.01)
-        reap(known)
         left = find(mark, groups, roots) - spare
+        ended = ended | left
+        reap(ended - left - known)
 
 
-def reap(known=()):
-    """Collect zombies that came to this process as their subreaper or as PID 1; `known` children are left alone."""
-    own = os.getpid()
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit() and int(name) not in known:
-            after = _read("/proc/%s/stat" % name).rpartition(b")")[2].split()
-            if len(after) > 1 and after[0] == b"Z" and int(after[1]) == own:
-                try:
-                    os.waitpid(int(name), os.WNOHANG)
-                except OSError:
-                    pass
+def reap(pids):
+    """Collect those of `pids` that have ended as children of this process: its own, or come to it as their subreaper."""
+    for pid in pids:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except OSError:
+            pass
 
 
 def remove_tree(path):
