@@ -56,3 +56,33 @@ def test_cancelling_a_command_takes_no_exit_status_from_isolated_calls():
         while not cancelling.done():
             assert alone.call(far_work.add, 1, 2) == 3
         cancelling.result()
+
+
+def test_what_follows_a_command_never_overtakes_its_start():
+    """Another thread reads what the main thread is to deal with, while that is starting the command."""
+    with HERE.open() as far:
+        far.call(far_work.start_slowly, 0.05)
+        first = far.submit(time.sleep, 0.3)
+        reads = far.submit(far_work.asks_for, 1000)
+        first.result()
+        for number in range(20):
+            text = b"%d" % number * 100_000
+            assert far.run(["cat"], stdin=text).stdout == text
+            with pytest.raises(TimedOut):
+                far.run(["sleep", "1000"], timeout=0.02)
+            with pytest.raises(TimedOut):
+                far.options(isolate=True, timeout=0.01).call(time.sleep, 1000)
+        assert reads.cancel()
+        assert far.call(far_work.add, 1, 2) == 3
+
+
+def test_commands_and_isolated_calls_start_while_another_call_imports():
+    """Whoever asks for a module holds importlib's lock for all, which starting them needs too."""
+    for _ in range(10):
+        with HERE.open() as far:
+            first = far.submit(time.sleep, 0.1)
+            asks = far.submit(far_work.asks_for, 1000)
+            first.result()
+            assert far.run(["echo", "hi"], tty=(24, 80)).stdout == b"hi\r\n"
+            assert far.options(isolate=True).call(far_work.add, 1, 2) == 3
+            asks.cancel()

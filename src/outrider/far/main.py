@@ -15,8 +15,8 @@ TICK = 0.005
 """Seconds between the stand-in's looks at whether the main thread is stuck in a call; a fifth of it in a crowd."""
 IDLE_TICKS = 20
 """Looks without any call, after which it rests until the next begins."""
-EARLY = 16
-"""Requests for which input is kept that nobody takes yet."""
+STARTS = (wire.RUN, wire.FILES, wire.ISOLATED)
+"""What takes its time to start: the main thread does so while others may read."""
 FAR_IDENTS = 0x80000000
 LIMIT = 1 << 40
 
@@ -31,8 +31,8 @@ class Far:
         self.files = None
         self.isolation = None
         self.inputs = {}
-        self.input_order = allocate_lock()
-        self.early = {}
+        self.order = allocate_lock()
+        self.starting = {}
         self.closing = allocate_lock()
         self.main_thread = get_ident()
         self.main_ident = None
@@ -190,18 +190,18 @@ class Far:
         start_new_thread(self._stand_in, ())
         reading = self.link.reading
         while True:
-            message = None
             if self.inbox:
                 message = self.inbox.popleft()
             elif reading.acquire(False):
                 try:
                     message = self.link.next_message()
-                    alone = not self.link.reader.buffered()
+                    if message is not None and (message[0] != wire.CALL or self.link.reader.buffered()):
+                        if message[0] not in STARTS:  # before another reads on: what follows may build on it
+                            self.handle(*message)
+                            continue
+                        self.starting[message[1]] = []
                 finally:
                     reading.release()
-                if message is not None and not (message[0] == wire.CALL and alone):
-                    self.handle(*message)
-                    continue
             else:
                 self.main_waits = True
                 self.main_wake.acquire(True, 0.05)
@@ -209,7 +209,17 @@ class Far:
                 continue
             if message is None:
                 return  # the stream is over: `ended` is at work in whichever thread saw it first
-            self._run_here(message)
+            if message[0] == wire.CALL:
+                self._run_here(message)
+            else:
+                self._start_here(message)
+
+    def _start_here(self, message):
+        """Start what takes its time; what others have read for it meanwhile follows."""
+        self.handle(*message)
+        with self.order:
+            for later in self.starting.pop(message[1]):
+                self.handle(*later)
 
     def _run_here(self, message):
         _, ident, flags, segments = message
@@ -287,12 +297,22 @@ class Far:
 
     def handle(self, kind, ident, flags, segments):
         """Deal with one message; called by whichever thread reads, and which so cannot ask for a module just then."""
+        if ident in self.starting and kind not in STARTS and self._kept(kind, ident, flags, segments):
+            return
         thread = get_ident()
         self.modules.silent.add(thread)
         try:
             self._deal(kind, ident, flags, segments)
         finally:
             self.modules.silent.discard(thread)
+
+    def _kept(self, *message):
+        """Keep what was read for a request that the main thread is just starting; False if it has been started by now."""
+        with self.order:
+            later = self.starting.get(message[1])
+            if later is not None:
+                later.append(message)
+            return later is not None
 
     def _deal(self, kind, ident, flags, segments):
         if kind == wire.CALL:
@@ -302,9 +322,8 @@ class Far:
             self.with_isolation().start(ident, flags, segments)
         elif kind == wire.RUN:
             self.with_commands().start(ident, data.loads(segments[0]))
-            self._input_so_far(ident)
         elif kind == wire.DATA:
-            self._input(ident, flags, segments[0])
+            self._input(ident, segments[0], flags & wire.END)
         elif kind == wire.CREDIT and flags & wire.ITEMS:
             if self.isolation is not None and ident in self.isolation.running:
                 self.isolation.running[ident].grant(segments[0])
@@ -324,38 +343,18 @@ class Far:
             self.commands.running[ident].control(data.loads(segments[0]))
         elif kind == wire.FILES:
             self.with_files().start(ident, data.loads(segments[0]))
-            self._input_so_far(ident)
         elif kind == wire.PING:
             self.link.send(wire.PONG, ident, segments)
         elif kind == wire.BYE:
             self.link.end("the near end said goodbye")
 
-    def _input(self, ident, flags, piece):
-        """Input of a request; kept for a moment where another thread is still starting what it is for."""
-        with self.input_order:
-            if ident in self.early or not self._give(ident, flags, piece):
-                self.early.setdefault(ident, []).append((flags, piece))
-                if len(self.early) > EARLY:  # the oldest came after an end, not before a start
-                    del self.early[next(iter(self.early))]
-
-    def _input_so_far(self, ident):
-        """What has come for a request before it was started."""
-        with self.input_order:
-            for flags, piece in self.early.pop(ident, ()):
-                self._give(ident, flags, piece)
-
-    def _give(self, ident, flags, piece):
-        """Hand input to whom it is for; False if there is nobody of that number."""
-        ends = bool(flags & wire.END)
+    def _input(self, ident, piece, ends):
         if self.commands is not None and ident in self.commands.running:
             self.commands.running[ident].input(piece, ends)
         elif self.files is not None and self.files.knows(ident):
             self.files.input(ident, piece, ends)
         elif ident in self.inputs:
             os.write(self.inputs[ident], piece)
-        else:
-            return False
-        return True
 
     def _cancel(self, ident):
         if self.commands is not None and ident in self.commands.running:
@@ -373,11 +372,6 @@ class Far:
         """Processes not of ordinary calls: the guardian, commands and isolated calls, with all that they started."""
         others = [part for part in (self.commands, self.isolation) if part is not None]
         return {self.guardian.pid}.union(*[part.pids() for part in others])
-
-    def own_children(self):
-        """Children of this process that a thread here waits for."""
-        others = [part for part in (self.commands, self.isolation) if part is not None]
-        return {self.guardian.pid}.union(*[part.known() for part in others])
 
     def ended(self, reason):
         """The end, however it came: nothing stays."""

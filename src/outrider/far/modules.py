@@ -1,5 +1,6 @@
 """Your modules, served by the near end: what comes ahead of a call or is asked for, with what it imports in turn."""
 
+import _imp
 import sys
 import zlib
 from _thread import get_ident
@@ -57,7 +58,15 @@ class NearModules:
         ident = self.link.new_ident()
         slot = self.pending[ident] = Slot()
         self.link.send(wire.IMPORT, ident, [data.dumps(question)])
-        if not self.link.wait(slot):
+        held = 0
+        while _released():
+            held += 1
+        try:
+            answered = self.link.wait(slot)
+        finally:
+            for _ in range(held):
+                _imp.acquire_lock()
+        if not answered:
             name = question["module"]
             raise ImportError("the near end went away while it was asked for module %r" % name, name=name)
         return slot.value
@@ -147,6 +156,15 @@ class NearModules:
         self.near_first.names.add("outrider")
         names = [name for name in sys.modules if name.partition(".")[0] == "outrider"]
         return {name: sys.modules.pop(name) for name in names}
+
+
+def _released():
+    """Let go of importlib's one lock for all, without which nobody can import or fork; False if it is not this thread's."""
+    try:
+        _imp.release_lock()
+    except RuntimeError:
+        return False
+    return True
 
 
 class NearFirst:
