@@ -69,6 +69,7 @@ class JailedCommand:
         self.count = 0
         self.backlog = deque()
         self.open_outputs = {}
+        self.paused = []
         self.cancelled = False
         self.answer: Any = None
         self.started = time.monotonic()
@@ -104,21 +105,22 @@ class JailedCommand:
 
     # --- output: called by the jails' thread ----------------------------------------------------------------------
 
-    def reading(self):
-        """Descriptors to read from now: without a limit on its output, only as much as the other end takes."""
-        return () if self.limit is None and self.credit <= 0 else self.open_outputs
-
     def read(self, fd):
-        """Take a piece of its output; what is over the limit is dropped, and the job ends."""
+        """Take a piece of its output; what is over the limit is dropped, and the job ends. False if there is none now."""
         size = PIECE if self.limit is not None else min(PIECE, self.credit)
+        if size <= 0:  # without a limit, only as much as the other end takes
+            self.jails.pause(fd)
+            self.paused.append(fd)
+            self.flush()  # more may have been granted just before this was known to wait for it
+            return False
         try:
             piece = os.read(fd, size)
         except BlockingIOError:
             return False
         if not piece:
-            flag = self.open_outputs.pop(fd)
-            os.close(fd)
-            return bool(flag)
+            del self.open_outputs[fd]
+            self.jails.drop(fd)
+            return False
         self.count += len(piece)
         over = 0 if self.limit is None else max(0, self.count - self.limit)
         if over:
@@ -130,6 +132,8 @@ class JailedCommand:
 
     def flush(self):
         """Send on as much as the other end takes."""
+        while self.paused and self.credit > 0:
+            self.jails.watch(self.paused.pop(), self)
         while self.backlog and self.credit > 0:
             flag, piece = self.backlog.popleft()
             if len(piece) > self.credit:
@@ -142,9 +146,8 @@ class JailedCommand:
     def drain(self):
         """All that it had printed when it died: everybody who could write is dead."""
         for fd in list(self.open_outputs):
-            while fd in self.open_outputs and self.reading():
-                if not self.read(fd):
-                    break
+            while fd in self.open_outputs and self.read(fd):
+                pass
 
     def over(self):
         """True once nothing is left to be sent but the result."""
@@ -228,7 +231,7 @@ class JailedCommand:
         """Let go of its pipes; who feeds it then hears that nobody reads."""
         for fd in list(self.open_outputs):
             del self.open_outputs[fd]
-            os.close(fd)
+            self.jails.drop(fd)
         if self._feeding is None:
             self._close_stdin()
         else:
@@ -252,7 +255,11 @@ class Jails:
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
             os.set_blocking(fd, False)
+        self._poll = select.epoll()
+        self._owners = {}
+        self._poll.register(self._wake_read, select.EPOLLIN)
         self._start()
+        self._poll.register(self._fd, select.EPOLLIN)
         threading.Thread(target=self._run, name="outrider-jails", daemon=True).start()
 
     def _start(self):
@@ -289,7 +296,8 @@ class Jails:
             raise Refused(self.unable)
         with self.lock:
             self.commands[command.ident] = command
-        self.wake()
+        for fd in command.open_outputs:
+            self.watch(fd, command)
         try:
             self.warden.send(message, fds)
         except (OSError, ValueError) as error:
@@ -303,6 +311,23 @@ class Jails:
         except (OSError, ValueError):  # it is gone, which its reader hears
             pass
 
+    def watch(self, fd, command):
+        """Have the thread read `fd` for `command`; an epoll takes it even while the thread waits."""
+        self._owners[fd] = command
+        self._poll.register(fd, select.EPOLLIN)
+
+    def pause(self, fd):
+        self._owners.pop(fd, None)
+        try:
+            self._poll.unregister(fd)
+        except (OSError, ValueError):  # it was not watched
+            pass
+
+    def drop(self, fd):
+        """Read `fd` no more, and close it."""
+        self.pause(fd)
+        os.close(fd)
+
     def grant(self, ident, size):
         """The other end has taken `size` bytes of a command's output; False if it is none of these."""
         with self.lock:
@@ -310,7 +335,9 @@ class Jails:
             if command is None:
                 return False
             command.credit += size
-        self.wake()
+            waits = command.backlog or command.paused or command.answer is not None
+        if waits:
+            self.wake()
         return True
 
     def wake(self):
@@ -327,24 +354,18 @@ class Jails:
 
     def _run(self):
         while True:
-            poll = select.poll()
-            for fd in [self._wake_read, *([self._fd] if self.unable is None else [])]:
-                poll.register(fd, select.POLLIN)
-            with self.lock:
-                owners = {fd: command for command in self.commands.values() for fd in command.reading()}
-            for fd in owners:
-                poll.register(fd, select.POLLIN)
-            for fd, _ in poll.poll():
-                if fd == self._wake_read:
+            for fd, _ in self._poll.poll():
+                command = self._owners.get(fd)
+                if command is not None:
+                    command.read(fd)
+                    self._finish(command)
+                elif fd == self._wake_read:
                     os.read(fd, 4096)
-                    for command in list(self.commands.values()):
-                        command.flush()
-                        self._finish(command)
+                    for each in list(self.commands.values()):
+                        each.flush()
+                        self._finish(each)
                 elif fd == self._fd:
                     self._hear()
-                elif fd in owners[fd].open_outputs:
-                    owners[fd].read(fd)
-                    self._finish(owners[fd])
 
     def _hear(self):
         try:
@@ -379,6 +400,7 @@ class Jails:
     def _lost(self, why):
         """Nothing can be run any more: every jail has ended with the warden."""
         self.unable = why
+        self._poll.unregister(self._fd)
         self.guardian.forget_group(self.process.pid)
         for ident in list(self.commands):
             self._refused(ident, why)

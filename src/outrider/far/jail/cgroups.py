@@ -5,6 +5,12 @@ import time
 
 NEEDED = ("memory", "pids", "cpuacct")
 PREFIX = "outrider-"
+FILES_MATTER = 512 * 1024
+"""Bytes of memory from which on it is looked at what of them are files' contents."""
+
+TYPES = False
+if TYPES:
+    from typing import Any
 
 
 def _read(path):
@@ -26,21 +32,6 @@ def _write(path, text):
         os.write(fd, str(text).encode())
     finally:
         os.close(fd)
-
-
-def _number(path):
-    text = (_read(path) or "").strip()
-    return int(text) if text.isdigit() else None
-
-
-def _table(path):
-    """{name: number} of a file of such lines."""
-    found = {}
-    for line in (_read(path) or "").splitlines():
-        name, _, value = line.partition(" ")
-        if value.strip().isdigit():
-            found[name] = int(value)
-    return found
 
 
 def _mounts():
@@ -77,18 +68,110 @@ def _folder(mount, path):
     return folder if os.path.isdir(folder) and not below.startswith("/..") else point
 
 
+class Files:
+    """The files of a group, kept open: to look one up by its name takes longer than to read it."""
+
+    def __init__(self):
+        self._open = {}
+
+    def _fd(self, path, flags):
+        fd = self._open.get((path, flags))
+        if fd is None:
+            try:
+                fd = os.open(path, flags | os.O_CLOEXEC)
+            except OSError:
+                fd = -1
+            self._open[path, flags] = fd
+        return fd
+
+    def text(self, path):
+        """What it says; "" if it is not there."""
+        fd = self._fd(path, os.O_RDONLY)
+        try:
+            return "" if fd < 0 else os.pread(fd, 65536, 0).decode()
+        except OSError:
+            return ""
+
+    def number(self, path):
+        """The number in it; None if there is none."""
+        text = self.text(path).strip()
+        return int(text) if text.isdigit() else None
+
+    def table(self, path):
+        """{name: number} of lines of such."""
+        pairs = (line.split() for line in self.text(path).splitlines())
+        return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+    def write(self, path, value):
+        os.pwrite(self._fd(path, os.O_WRONLY), str(value).encode(), 0)
+
+    def there(self, path):
+        return self._fd(path, os.O_RDONLY) >= 0
+
+    def close(self):
+        for fd in self._open.values():
+            if fd >= 0:
+                os.close(fd)
+        self._open.clear()
+
+
 class Group:
     """One group, for one slot: counted from zero for each job. Folders are made at once, and removed by `remove`."""
 
     version = 0
-    folders: "list[str]" = []  # noqa: RUF012  # each has its own
 
-    def join_files(self):
+    def __init__(self, folders):
+        self.folders = folders
+        self.files = Files()
+        self.joins: Any = []
+        self.limits: Any = None
+        self.baseline = 0
+        self.before: Any = None
+        self._make()
+
+    def _make(self):
+        for folder in self.folders:
+            os.mkdir(folder, 0o755)
+        self._open_joins()
+
+    def _open_joins(self):
         """Descriptors; who writes "0" to each is in the group."""
-        return [os.open(folder + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
+        self._close_joins()
+        self.joins = [
+            os.open(folder + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders
+        ]
+
+    def _close_joins(self):
+        for fd in self.joins:
+            os.close(fd)
+        self.joins = []
+
+    def _limit(self, memory, processes):
+        raise NotImplementedError
+
+    def _counters(self):
+        """Where the counters stand before a job."""
+        raise NotImplementedError
+
+    def _clean(self):
+        raise NotImplementedError
+
+    def prepare(self, memory, processes):
+        """Before a job: its limits, None for none, and the counters at zero."""
+        if self.before is None:
+            self.before = self._counters()
+        if self.limits != (memory, processes):
+            self._limit(memory, processes)
+            self.limits = memory, processes
+
+    def renew(self):
+        """After a job, while there is time: as if the group were new."""
+        self.before = None
+        self._clean()
+        self.before = self._counters()
 
     def empty(self):
-        return not any((_read(folder + "/cgroup.procs") or "").strip() for folder in self.folders)
+        return not any(self.files.text(folder + "/cgroup.procs") for folder in self.folders)
 
     def kill(self):
         """Kill all that is in it; True if all is dead within a moment."""
@@ -104,8 +187,13 @@ class Group:
             time.sleep(0.002)
         return False
 
+    def close(self):
+        self.files.close()
+        self._close_joins()
+
     def remove(self):
         """True once it is gone; False while something in it is still dying."""
+        self.close()
         gone = True
         for folder in self.folders:
             try:
@@ -116,6 +204,16 @@ class Group:
                 gone = False
         return gone
 
+    def _without_files(self, peak, folder):
+        """A peak of memory, less what of it was the contents of files that could have been dropped."""
+        if peak is None:
+            return None
+        peak = max(0, peak - self.baseline)
+        if peak > FILES_MATTER:
+            cached = self.files.table(folder + "/memory.stat")
+            peak = max(0, peak - cached.get("inactive_file", 0) - cached.get("active_file", 0))
+        return peak
+
 
 class Version1(Group):
     """Groups of the same name in the hierarchies of memory, pids and cpuacct."""
@@ -123,62 +221,74 @@ class Version1(Group):
     version = 1
 
     def __init__(self, bases, name):
-        self.memory, self.pids, self.cpu = self.folders = [bases[kind] + "/" + name for kind in NEEDED]
-        self.baseline = 0
-        self.killed = 0
-        for folder in self.folders:
-            os.mkdir(folder, 0o755)
+        folders = [bases[kind] + "/" + name for kind in NEEDED]
+        self.memory, self.pids, self.cpu = folders
+        Group.__init__(self, folders)
 
-    def prepare(self, memory, processes):
-        """Before a job: its limits, None for none, and the counters at zero."""
-        if (_number(self.memory + "/memory.usage_in_bytes") or 0) > 1 << 20:
-            self._forget_files()
-        self.baseline = _number(self.memory + "/memory.usage_in_bytes") or 0
+    def _limit(self, memory, processes):
         limit = -1 if memory is None else memory + self.baseline
         both = self.memory + "/memory.memsw.limit_in_bytes"
         order = [self.memory + "/memory.limit_in_bytes"]
-        if os.path.exists(both):
+        if self.files.there(both):
             order.append(both)
-            _write(both, -1)
+            self.files.write(both, -1)
         for path in order:
-            _write(path, limit)
-        _write(self.pids + "/pids.max", "max" if processes is None else processes)
-        _write(self.memory + "/memory.max_usage_in_bytes", 0)
-        self.killed = _table(self.memory + "/memory.oom_control").get("oom_kill", 0)
-        self.refused = _table(self.pids + "/pids.events").get("max", 0)
-        self.before = self._times()
+            self.files.write(path, limit)
+        self.files.write(self.pids + "/pids.max", "max" if processes is None else processes)
 
-    def _forget_files(self):
-        """Drop what is cached of files that an earlier job has read."""
-        try:
-            _write(self.memory + "/memory.force_empty", 0)
-        except OSError:
-            pass
+    def _counters(self):
+        self.baseline = self.files.number(self.memory + "/memory.usage_in_bytes") or 0
+        self.files.write(self.memory + "/memory.max_usage_in_bytes", 0)
+        return {
+            "times": self._times(),
+            "killed": self.files.table(self.memory + "/memory.oom_control").get("oom_kill", 0),
+            "refused": self.files.table(self.pids + "/pids.events").get("max", 0),
+        }
+
+    def _clean(self):
+        """What is cached of files that the job has read is dropped; counters that cannot be set back are made anew."""
+        if (self.files.number(self.memory + "/memory.usage_in_bytes") or 0) > FILES_MATTER:
+            try:
+                self.files.write(self.memory + "/memory.force_empty", 0)
+            except OSError:
+                pass
+        if (self.files.number(self.pids + "/pids.peak") or 0) > 1 or (
+            self.files.number(self.memory + "/memory.usage_in_bytes") or 0
+        ) > FILES_MATTER:
+            self.close()
+            for folder in self.folders:
+                os.rmdir(folder)
+            self.limits = None
+            self._make()
 
     def _times(self):
-        return [_number(self.cpu + "/cpuacct." + name) or 0 for name in ("usage", "usage_user", "usage_sys")]
+        return [
+            self.files.number(self.cpu + "/cpuacct." + name) or 0
+            for name in ("usage", "usage_user", "usage_sys")
+        ]
 
     def seconds(self):
         """Processor time of all that has run in it since `prepare`, in seconds."""
-        return ((_number(self.cpu + "/cpuacct.usage") or 0) - self.before[0]) / 1e9
+        return ((self.files.number(self.cpu + "/cpuacct.usage") or 0) - self.before["times"][0]) / 1e9
 
     def memory_killed(self):
         """True if the kernel had to kill something for want of memory."""
-        return _table(self.memory + "/memory.oom_control").get("oom_kill", 0) > self.killed
+        return (
+            self.files.table(self.memory + "/memory.oom_control").get("oom_kill", 0) > self.before["killed"]
+        )
 
     def figures(self):
         """What was used since `prepare`."""
-        total, user, system = (now - then for now, then in zip(self._times(), self.before))
-        cached = _table(self.memory + "/memory.stat")
-        files = cached.get("inactive_file", 0) + cached.get("active_file", 0)
-        peak = (_number(self.memory + "/memory.max_usage_in_bytes") or 0) - self.baseline
+        times = [(now - then) / 1e9 for now, then in zip(self._times(), self.before["times"])]
+        peak = self.files.number(self.memory + "/memory.max_usage_in_bytes")
         return {
-            "cpu_s": total / 1e9,
-            "user_s": user / 1e9,
-            "system_s": system / 1e9,
-            "memory_bytes": max(0, peak - files),
-            "processes": _number(self.pids + "/pids.peak"),
-            "refused_processes": _table(self.pids + "/pids.events").get("max", 0) > self.refused,
+            "cpu_s": times[0],
+            "user_s": times[1],
+            "system_s": times[2],
+            "memory_bytes": self._without_files(peak, self.memory),
+            "processes": self.files.number(self.pids + "/pids.peak"),
+            "refused_processes": self.files.table(self.pids + "/pids.events").get("max", 0)
+            > self.before["refused"],
         }
 
 
@@ -189,60 +299,62 @@ class Version2(Group):
 
     def __init__(self, base, name):
         self.folder = base + "/" + name
-        self.folders = [self.folder]
-        os.mkdir(self.folder, 0o755)
-        self.baseline = 0
+        Group.__init__(self, [self.folder])
 
-    def prepare(self, memory, processes):
-        self.baseline = _number(self.folder + "/memory.current") or 0
-        self._set("memory.max", "max" if memory is None else memory + self.baseline)
-        for name, value in (("memory.swap.max", 0), ("memory.oom.group", 1), ("memory.peak", 0)):
-            try:
-                self._set(name, value)
-            except OSError:  # without swap; memory.peak takes no reset before Linux 6.12
-                pass
-        self._set("pids.max", "max" if processes is None else processes)
-        self.killed = self._killed()
-        self.refused = _table(self.folder + "/pids.events").get("max", 0)
-        self.before = _table(self.folder + "/cpu.stat")
+    def _file(self, name):
+        return self.folder + "/" + name
 
-    def _set(self, name, value):
-        _write(self.folder + "/" + name, value)
+    def _limit(self, memory, processes):
+        self._try("memory.swap.max", 0)
+        self._try("memory.oom.group", 1)
+        self.files.write(self._file("memory.max"), "max" if memory is None else memory + self.baseline)
+        self.files.write(self._file("pids.max"), "max" if processes is None else processes)
 
-    def _killed(self):
-        return _table(self.folder + "/memory.events").get("oom_kill", 0)
+    def _try(self, name, value):
+        try:
+            self.files.write(self._file(name), value)
+        except OSError:  # a kernel without it, or without swap
+            pass
+
+    def _counters(self):
+        self.baseline = self.files.number(self._file("memory.current")) or 0
+        return {
+            "times": self._times(),
+            "killed": self.files.table(self._file("memory.events")).get("oom_kill", 0),
+            "refused": self.files.table(self._file("pids.events")).get("max", 0),
+        }
+
+    def _clean(self):
+        """Its peaks cannot be set back, but before Linux 6.12 by nobody: it is made anew."""
+        self.close()
+        os.rmdir(self.folder)
+        self.limits = None
+        self._make()
+
+    def _times(self):
+        table = self.files.table(self._file("cpu.stat"))
+        return [table.get(name, 0) for name in ("usage_usec", "user_usec", "system_usec")]
 
     def seconds(self):
-        return (
-            _table(self.folder + "/cpu.stat").get("usage_usec", 0) - self.before.get("usage_usec", 0)
-        ) / 1e6
+        return (self._times()[0] - self.before["times"][0]) / 1e6
 
     def memory_killed(self):
-        return self._killed() > self.killed
+        return self.files.table(self._file("memory.events")).get("oom_kill", 0) > self.before["killed"]
 
     def kill(self):
-        try:
-            self._set("cgroup.kill", 1)
-        except OSError:  # before Linux 5.14
-            pass
+        self._try("cgroup.kill", 1)  # since Linux 5.14
         return Group.kill(self)
 
     def figures(self):
-        now = _table(self.folder + "/cpu.stat")
-        times = [
-            (now.get(name, 0) - self.before.get(name, 0)) / 1e6
-            for name in ("usage_usec", "user_usec", "system_usec")
-        ]
-        cached = _table(self.folder + "/memory.stat")
-        files = cached.get("inactive_file", 0) + cached.get("active_file", 0)
-        peak = _number(self.folder + "/memory.peak")
+        times = [(now - then) / 1e6 for now, then in zip(self._times(), self.before["times"])]
         return {
             "cpu_s": times[0],
             "user_s": times[1],
             "system_s": times[2],
-            "memory_bytes": None if peak is None else max(0, peak - self.baseline - files),
-            "processes": _number(self.folder + "/pids.peak"),
-            "refused_processes": _table(self.folder + "/pids.events").get("max", 0) > self.refused,
+            "memory_bytes": self._without_files(self.files.number(self._file("memory.peak")), self.folder),
+            "processes": self.files.number(self._file("pids.peak")),
+            "refused_processes": self.files.table(self._file("pids.events")).get("max", 0)
+            > self.before["refused"],
         }
 
 

@@ -34,7 +34,6 @@ class Execution:
         self.began: Any = None
         self.killed_at: Any = None
         self.failed: Any = None
-        self.listener = self.timer = -1
         self.next_look: Any = None
         self.memory_killed = False
 
@@ -51,7 +50,7 @@ class Execution:
 
     # --- starting -----------------------------------------------------------------------------------------------
 
-    def start(self, slot, machine):
+    def start(self, slot):
         """Hand the order to the child that waits in `slot`."""
         self.slot = slot
         slot.job = self
@@ -76,14 +75,12 @@ class Execution:
             "argv": self.order["argv"],
             "env": environment,
             "cwd": self.order["cwd"],
-            "shape": self.shape,
             "inputs": self.spec["inputs"],
             "limits": rlimits(self.limits, slot),
-            "filter": seccomp.program(machine, counted=slot.group is not None or memory is None),
-            "count_time": slot.group is None,
         }
         self.began = time.monotonic()
-        slot.child.send(order, self.fds)
+        joins = [] if slot.group is None else slot.group.joins
+        slot.child.send(order, [*self.fds, *joins])
         self.close_fds()
         self.next_look = self.began + SOONEST
 
@@ -106,17 +103,6 @@ class Execution:
             os.close(fd)
         self.fds = []
 
-    def told(self, message, fds):
-        """What the child says before it becomes the program."""
-        if "starting" in message:
-            self.began = message["starting"]
-            if "time" in message["told"]:
-                self.timer = fds.pop(0)
-            if "filter" in message["told"]:
-                self.listener = fds.pop(0)
-        elif "failed" in message:
-            self.failed = message
-
     # --- while it runs ------------------------------------------------------------------------------------------
 
     def due(self):
@@ -135,6 +121,7 @@ class Execution:
             if now >= self.killed_at + 0.5:
                 self._make_end()
             return None
+        self._note_start()
         if wall is not None and now - self.began >= wall:
             return self.end(verdict.TLE, verdict.over_wall(self.limits))
         if now < self.next_look:
@@ -150,12 +137,17 @@ class Execution:
             step = (limit - used) / PROCESSORS
             self.next_look = now + min(SELDOM, max(SOONEST, step))
 
+    def _note_start(self):
+        """The clock runs from when the program began, not from when it was ordered."""
+        if self.slot.began:
+            self.began = self.slot.began
+
     def seconds(self):
         """Processor time so far; None where only init knows."""
         if self.slot.group is not None:
             return self.slot.group.seconds()
-        if self.timer >= 0:
-            return struct.unpack("=Q", os.read(self.timer, 8))[0] / 1e9
+        if self.slot.timer >= 0:
+            return struct.unpack("=Q", os.read(self.slot.timer, 8))[0] / 1e9
         return None
 
     def end(self, kind, words):
@@ -177,7 +169,7 @@ class Execution:
 
     def stopped(self, machine):
         """The filter has stopped a call of it."""
-        found = syscalls.stopped_call(self.listener)
+        found = syscalls.stopped_call(self.slot.listener)
         if found is not None:
             _, call_machine, number, _ = found
             self.end(verdict.RV, "it made %s" % seccomp.name_of(machine, call_machine, number))
@@ -231,6 +223,7 @@ class Execution:
     def _figures(self, about):
         """(usage, where each figure comes from)."""
         ended = time.monotonic() if about is None else about["ended"]
+        self._note_start()
         used = dict.fromkeys(
             (
                 "cpu_s",
@@ -264,7 +257,7 @@ class Execution:
             sources.update((name, where) for name in ("cpu_s", "user_s", "system_s", "memory_bytes"))
             if counted["processes"] is not None:
                 sources["processes"] = where
-        elif self.timer >= 0:
+        elif self.slot.timer >= 0:
             used["cpu_s"] = self.seconds()
             sources["cpu_s"] = "perf"
         used["wall_s"] = ended - self.began if self.began else 0.0
@@ -277,10 +270,6 @@ class Execution:
     def finish(self):
         """Let go of what it held."""
         self.close_fds()
-        for fd in (self.listener, self.timer):
-            if fd >= 0:
-                os.close(fd)
-        self.listener = self.timer = -1
         if self.slot is not None:
             self.slot.job = None
 

@@ -20,11 +20,11 @@ if TYPES:
 NAME = b"sandbox"
 
 
-def live(fd, warden, view, joins, alone, network):
+def live(fd, view, about, alone):
     """Never returns. `fd`: the channel to the warden, which writes this process's user ids first."""
     own = channel.Channel(fd)
     try:
-        Init(own, view, joins, alone).run(warden, network)
+        Init(own, view, about, alone).run()
     except BaseException as error:
         try:
             own.send({"broken": "%s: %s" % (type(error).__name__, error)})
@@ -37,21 +37,22 @@ def live(fd, warden, view, joins, alone, network):
 class Init:
     """What it holds: the channel to the warden, and the child that waits or runs."""
 
-    def __init__(self, own, view, joins, alone):
+    def __init__(self, own, view, about, alone):
         self.own = own
         self.view = view
-        self.joins = joins
+        self.about = about
         self.alone = alone
         self.child = 0
         self.watch = None
         self.usage: Any = None
+        self.began = about["began"]
 
-    def run(self, warden, network):
-        syscalls.close_all_but({self.own.fd, *self.joins})
+    def run(self):
+        syscalls.close_all_but({self.own.fd})
         self._signals()
         if self.own.receive()[0] is None:
             os._exit(0)
-        self._settle(warden, network)
+        self._settle()
         poll = select.poll()
         poll.register(self.own.fd, select.POLLIN)
         poll.register(self.woken, select.POLLIN)
@@ -85,7 +86,7 @@ class Init:
         except OSError:
             pass
 
-    def _settle(self, warden, network):
+    def _settle(self):
         if not self.alone:
             os.setgroups([])
             os.setresgid(0, 0, 0)
@@ -94,7 +95,7 @@ class Init:
         syscalls.prctl(syscalls.DUMPABLE, 0)
         os.umask(0o022)
         syscalls.sethostname(NAME)
-        if not network:
+        if not self.view.network:
             syscalls.raise_loopback()
         root.enter(self.view)
 
@@ -116,9 +117,16 @@ class Init:
                 pass
 
     def _arm(self, shape):
+        """A new scratch space, new System V memory and queues, and a child that waits in them."""
+        if self.child:
+            os.kill(self.child, 9)
+            os.waitpid(self.child, 0)
+        root.renew_scratch(self.view, *shape)
+        syscalls.unshare(syscalls.NEWIPC)
+        self.began[:] = bytes(8)
         self.usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.written = watching.written()
-        self.child, theirs = job.arm(self.view, self.joins, shape, self.alone, self.own.close)
+        self.child, theirs = job.make(self.view, self.about, self.alone, self.began, self.own.close)
         self.own.send({"child": 1}, [theirs])
         os.close(theirs)
 

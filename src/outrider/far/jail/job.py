@@ -1,9 +1,14 @@
-"""The child of a slot's init that becomes the job: waits for its order, gives up every privilege, and starts the program."""
+"""The child of a slot's init that becomes the job: gives up every privilege, waits for its order, and starts the program.
+
+All that can be done ahead is done before the order comes; what is written before it joins its control group is not
+counted as the job's.
+"""
 
 import _signal as signal  # type: ignore[import-not-found]
 import errno
 import os
 import resource
+import struct
 import time
 
 from .. import channel
@@ -13,22 +18,36 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_FOUND, NOT_ALLOWED = 127, 126
 
 
-def wait(view, own, joins, shape, alone):
-    """The child's life, from its making on. `own`: the channel to the warden; `alone`: one user id is all there is."""
-    root.scratch(view, *shape)
-    box = os.open(view.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    own.send({"armed": 1}, [box])
-    os.close(box)
-    order, fds = own.receive()
-    if order is None:
-        os._exit(0)
+def make(view, about, alone, began, close):
+    """In init: the next child; (its pid, the warden's end of its channel). It notes in `began`, shared, when it began."""
+    theirs, own = channel.pair()
+    pid = syscalls.clone(0)
+    if pid == 0:
+        try:
+            close()
+            os.close(theirs)
+            _live(view, channel.Channel(own), about, alone, began)
+        finally:
+            os._exit(NOT_ALLOWED)
+    os.close(own)
+    return pid, theirs
+
+
+def _live(view, own, about, alone, began):
+    order = {"argv": ()}
     try:
-        _become(view, own, order, fds, joins, shape, alone)
-        _start(order)
+        told = _get_ready(view, about, alone)
+        own.send({"armed": [*told]}, [*told.values()])
+        for fd in told.values():
+            os.close(fd)
+        order, fds = own.receive()
+        if order is None:
+            os._exit(0)
+        _become(order, fds)
+        order["prepared"] = True
+        _start(order, began)
     except FileNotFoundError as error:
         _fail(own, error, NOT_FOUND, False)
-    except PermissionError as error:
-        _fail(own, error, NOT_ALLOWED, "prepared" not in order)
     except OSError as error:
         _fail(own, error, NOT_ALLOWED, "prepared" not in order)
     except BaseException as error:
@@ -45,75 +64,17 @@ def _fail(own, error, status, ours):
         os._exit(status)
 
 
-def _become(view, own, order, fds, joins, shape, alone):
-    """From a process with all privileges in its namespaces to one without any, inside its limits."""
-    for number, fd in enumerate(fds):
-        os.dup2(fd, number)
-    if tuple(order["shape"]) != tuple(shape):
-        root.resize(view, *order["shape"])
-    os.chdir(view.folder)
-    _put_inputs(order["inputs"])
-    root.bind_late(view)
+def _get_ready(view, about, alone):
+    """From a process with all privileges in its namespaces to one without any; {what: descriptor for the warden}."""
     os.setsid()
+    os.chdir(view.folder)
     _default_signals()
-    told = _count_time() if order["count_time"] else {}
-    for fd in joins:
-        os.write(fd, b"0")
-    try:
-        syscalls.unshare(syscalls.NEWCGROUP)
-    except OSError:  # before Linux 4.6
-        pass
-    for kind, soft, hard in order["limits"]:
-        resource.setrlimit(kind, (soft, hard))
-    _give_up_privileges(alone)
-    if order["filter"]:
-        told["filter"] = syscalls.listen_to_filter(order["filter"])
-    own.send({"starting": time.monotonic(), "told": [*told]}, [*told.values()])
-    syscalls.close_on_exec_from(3)
-    order["prepared"] = True
-
-
-def _count_time():
-    try:
-        return {"time": syscalls.count_time()}
-    except OSError:  # forbidden here
-        return {}
-
-
-def _put_inputs(inputs):
-    """The job's files, as its own. The scratch space is new: nothing in it can mislead."""
-    here = os.getcwd()
-    for path, contents, mode in inputs:
-        path = os.path.normpath(os.path.join(here, path))
-        _make_folders(os.path.dirname(path))
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    told = {"box": os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}
+    if about["count_time"]:
         try:
-            view = memoryview(contents)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fchmod(fd, mode & 0o777)
-            os.fchown(fd, root.JOB, root.JOB)
-        finally:
-            os.close(fd)
-
-
-def _make_folders(path):
-    if not os.path.isdir(path):
-        _make_folders(os.path.dirname(path))
-        os.mkdir(path, 0o755)
-        os.chown(path, root.JOB, root.JOB)
-
-
-def _default_signals():
-    for number in range(1, 65):
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except (OSError, ValueError):
+            told["time"] = syscalls.count_time()
+        except OSError:  # forbidden here
             pass
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _give_up_privileges(alone):
     syscalls.drop_bounding_set()
     try:
         syscalls.prctl(syscalls.AMBIENT, 4)
@@ -126,16 +87,57 @@ def _give_up_privileges(alone):
     os.setresuid(root.JOB, root.JOB, root.JOB)
     syscalls.drop_capabilities()
     syscalls.prctl(syscalls.NO_NEW_PRIVS, 1)
+    told["filter"] = syscalls.listen_to_filter(about["filter"])
+    return told
 
 
-def _start(order):
+def _default_signals():
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGINT,
+        signal.SIGCHLD,
+    ):  # what Python and init have changed
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _become(order, fds):
+    """Put the job's files there, and go inside its limits. `fds`: the three of the program, then those that join groups."""
+    if order["inputs"]:
+        _put_inputs(order["inputs"])
+    for number, fd in enumerate(fds[:3]):
+        os.dup2(fd, number)
+    for kind, soft, hard in order["limits"]:
+        resource.setrlimit(kind, (soft, hard))
+    for fd in fds[3:]:
+        os.write(fd, b"0")
+    syscalls.close_on_exec_from(3)
+
+
+def _put_inputs(inputs):
+    """The job's files, as its own. The scratch space is new: nothing in it can mislead."""
+    here = os.getcwd()
+    for path, contents, mode in inputs:
+        path = os.path.normpath(os.path.join(here, path))
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(contents)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fchmod(fd, mode & 0o777)
+        finally:
+            os.close(fd)
+
+
+def _start(order, began):
     """Start the program, looked for as a shell does."""
     argv, env = order["argv"], order["env"]
     if order["cwd"]:
-        try:
-            os.chdir(order["cwd"])
-        except OSError as error:
-            raise type(error)(error.errno, error.strerror, order["cwd"]) from None
+        os.chdir(order["cwd"])
+    began[:] = struct.pack("d", time.monotonic())
     if "/" in argv[0]:
         os.execve(argv[0], argv, env)
     worst = OSError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
@@ -147,19 +149,3 @@ def _start(order):
         except PermissionError as error:
             worst = error
     raise worst
-
-
-def arm(view, joins, shape, alone, close):
-    """In init: the next child, in namespaces of its own; (its pid, the warden's end of its channel)."""
-    theirs, own = channel.pair()
-    flags = syscalls.NEWNS | syscalls.NEWIPC
-    pid = syscalls.clone(flags)
-    if pid == 0:
-        try:
-            os.close(theirs)
-            close()
-            wait(view, channel.Channel(own), joins, shape, alone)
-        finally:
-            os._exit(NOT_ALLOWED)
-    os.close(own)
-    return pid, theirs

@@ -114,6 +114,8 @@ class View:
         self.path = place
         self.root, self.binds, self.network, self.folder = key
         self.late = []
+        self.scratch = (self.folder, "/tmp", "/var/tmp", "/dev/shm")
+        self.has_scratch = False
         if not os.path.isabs(self.folder) or self.folder == "/" or ".." in self.folder.split("/"):
             raise ViewError("the job's folder must be an absolute path below /, not %r" % self.folder)
         os.mkdir(place, 0o755)
@@ -181,12 +183,7 @@ class View:
         if not os.path.isabs(inside) or ".." in inside.split("/") or inside == "/":
             raise ViewError("a bind's path inside must be absolute and below /, not %r" % inside)
         inside = os.path.normpath(inside)
-        above = [
-            part
-            for part in (self.folder, "/tmp", "/var/tmp", "/dev/shm")
-            if (inside + "/").startswith(part + "/")
-        ]
-        if above:
+        if any((inside + "/").startswith(part + "/") for part in self.scratch):
             staged = "/.binds/%d" % number
             _bind(source, self.path + staged, writable)
             self.late.append((staged, inside))
@@ -236,13 +233,16 @@ def enter(view):
     os.chdir("/")
 
 
-def scratch(view, disk, files):
-    """In a job's own mount namespace: its folder, /tmp and /dev/shm, together limited in bytes and in inodes."""
+def renew_scratch(view, disk, files):
+    """In init: a new folder, /tmp and /dev/shm, together limited in bytes and in inodes; what was there before is gone."""
+    for place in view.scratch if view.has_scratch else ():
+        syscalls.umount(place)
     syscalls.mount("scratch", SCRATCH, "tmpfs", NOSUID | NODEV, "mode=755" + _limits(disk, files))
+    view.has_scratch = True
     for name, mode, places in (
-        ("box", 0o700, (view.folder,)),
-        ("tmp", 0o1777, ("/tmp", "/var/tmp")),
-        ("shm", 0o1777, ("/dev/shm",)),
+        ("box", 0o700, view.scratch[:1]),
+        ("tmp", 0o1777, view.scratch[1:3]),
+        ("shm", 0o1777, view.scratch[3:]),
     ):
         folder = SCRATCH + "/" + name
         os.mkdir(folder)
@@ -251,12 +251,7 @@ def scratch(view, disk, files):
         for place in places:
             syscalls.mount(folder, place, flags=BIND)
     syscalls.umount(SCRATCH)
-
-
-def resize(view, disk, files):
-    """Other limits for the scratch space."""
-    options = _limits(disk, files).lstrip(",") or "size=50%"
-    syscalls.mount(None, view.folder, flags=REMOUNT | NOSUID | NODEV, data=options)
+    _bind_late(view)
 
 
 def _limits(disk, files):
@@ -264,7 +259,7 @@ def _limits(disk, files):
     return text + ("" if files is None else ",nr_inodes=%d" % (files + 4))
 
 
-def bind_late(view):
+def _bind_late(view):
     """The caller's binds below the scratch folders."""
     for staged, inside in view.late:
         if os.path.isdir(staged):

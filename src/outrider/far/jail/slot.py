@@ -1,6 +1,8 @@
 """A slot, as the warden sees it: its init, its control group, and the channel to the child that waits for a job."""
 
+import mmap
 import os
+import struct
 
 from .. import channel
 from . import init, syscalls
@@ -11,7 +13,7 @@ BUILDING, ARMED, RUNNING, GONE = "building", "armed", "running", "gone"
 class Slot:
     """Namespaces with an init in them. Built at once; armed when init says so."""
 
-    def __init__(self, key, view, ids, group, shape):
+    def __init__(self, key, view, ids, group, shape, about):
         self.key = key
         self.view = view
         self.group = group
@@ -24,32 +26,43 @@ class Slot:
         self.child = None
         self.box = -1
         own, theirs = channel.pair()
-        joins = [] if group is None else group.join_files()
+        self.listener = self.timer = -1
+        self.shared = mmap.mmap(-1, 8)
         try:
-            self.pid = self._clone(theirs, joins)
+            self.pid = self._clone(theirs, dict(about, began=self.shared))
             self.init = channel.Channel(own)
             ids.write(self.pid, self.ids)
             self.init.send({"do": "begin"})
             self.arm(shape)
         finally:
-            for fd in (theirs, *joins):
-                os.close(fd)
+            os.close(theirs)
 
-    def _clone(self, theirs, joins):
-        flags = syscalls.NEWUSER | syscalls.NEWPID | syscalls.NEWNS | syscalls.NEWIPC | syscalls.NEWUTS
-        network = self.view.network
-        pid = syscalls.clone(flags | (0 if network else syscalls.NEWNET))
+    def _clone(self, theirs, about):
+        flags = syscalls.NEWUSER | syscalls.NEWPID | syscalls.NEWNS | syscalls.NEWUTS
+        flags |= syscalls.NEWCGROUP
+        pid = syscalls.clone(flags | (0 if self.view.network else syscalls.NEWNET))
         if pid == 0:
             try:
-                init.live(theirs, os.getppid(), self.view, joins, self.alone, network)
+                init.live(theirs, self.view, about, self.alone)
             finally:
                 os._exit(1)
         return pid
 
     @property
+    def began(self):
+        """When the job became its program, on the monotonic clock; 0.0 before."""
+        return struct.unpack("d", self.shared[:])[0]
+
+    @property
     def owner(self):
         """The job's (uid, gid) on the host."""
         return self.ids if self.alone else (self.ids[0] + 1, self.ids[1] + 1)
+
+    def armed(self, told, fds):
+        """The child is ready, and says what it has for the warden."""
+        given = dict(zip(told, fds))
+        self.box, self.listener, self.timer = (given.get(name, -1) for name in ("box", "filter", "time"))
+        self.state = ARMED
 
     def arm(self, shape):
         """Have init make the next child, with a scratch space of this shape: (bytes, inodes)."""
@@ -62,9 +75,10 @@ class Slot:
         if self.child is not None:
             self.child.close()
             self.child = None
-        if self.box >= 0:
-            os.close(self.box)
-            self.box = -1
+        for fd in (self.box, self.listener, self.timer):
+            if fd >= 0:
+                os.close(fd)
+        self.box = self.listener = self.timer = -1
 
     def end(self):
         """Kill init, and the kernel all with it; safe to call again."""
@@ -76,6 +90,7 @@ class Slot:
                 pass
             self.init.close()
             self.let_go()
+            self.shared.close()
 
     def reaped(self):
         """True once init is no more."""

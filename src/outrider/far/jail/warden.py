@@ -10,7 +10,7 @@ import select
 import time
 
 from .. import channel
-from . import cgroups, execution, guarantees, ids, probe, root, slot, syscalls, verdict
+from . import cgroups, execution, guarantees, ids, probe, root, seccomp, slot, syscalls
 
 READY = 2
 """Slots of one kind that are kept ready beyond those that run."""
@@ -138,7 +138,12 @@ class Warden:
 
     def _build(self, key, shape):
         view = self.views.get(key)
-        made = slot.Slot(key, view, self.ids, self.cgroups.make(), shape)
+        group = self.cgroups.make()
+        about = {
+            "filter": seccomp.program(self.machine, counted=group is not None),
+            "count_time": group is None,
+        }
+        made = slot.Slot(key, view, self.ids, group, shape, about)
         self.slots.append(made)
         self._listen(made.init.fd, lambda: self._from_init(made))
         return made
@@ -156,29 +161,30 @@ class Warden:
 
     def _from_child(self, each):
         message, fds = each.child.receive()
-        if message is None:  # it has become the program, or ended: init will tell
-            self._forget(each.child.fd)
-        elif "armed" in message:
-            each.box = fds[0]
-            each.state = slot.ARMED
+        self._forget(
+            each.child.fd
+        )  # what it says from now on, init's word that it has ended is the time to hear
+        if message is None:
+            return
+        if "armed" in message:
+            each.armed(message["armed"], fds)
+            self._listen(each.listener, lambda: self._stopped(each))
             self._next()
-        elif each.job is not None:
-            each.job.told(message, fds)
-            if each.job.listener >= 0:
-                self._listen(each.job.listener, lambda: self._stopped(each))
+        else:
+            self._lost(each, message["failed"])
 
     def _stopped(self, each):
+        self._forget(each.listener)
         if each.job is not None:
             each.job.stopped(self.machine)
-            self._forget(each.job.listener)
 
     def _lost(self, each, why):
         """Init is gone, or of no use."""
         broken_before = not each.used and each.state == slot.BUILDING
-        self._retire(each)
         if each.job is not None:
             self._report(each, each.job, None)
-        elif broken_before:
+        self._retire(each)
+        if broken_before:
             self.wanted.pop(each.key, None)
             for job in [job for job in self.waiting if job.key == each.key]:
                 self.waiting.remove(job)
@@ -189,12 +195,15 @@ class Warden:
         if each in self.slots:
             self.slots.remove(each)
             self._forget(each.init.fd)
-            if each.child is not None:
-                self._forget(each.child.fd)
-            box, each.box = each.box, -1
+            self._let_go(each)
             each.end()
-            each.box = box
             self.ending.append(each)
+
+    def _let_go(self, each):
+        if each.child is not None:
+            self._forget(each.child.fd)
+        self._forget(each.listener)
+        each.let_go()
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
@@ -237,19 +246,26 @@ class Warden:
     def _next(self):
         """Give those that wait the slots that are ready."""
         for job in list(self.waiting):
-            for each in self.slots:
-                suits = each.key == job.key and not (job.spec["fresh"] and each.used)
-                if each.state == slot.ARMED and suits:
-                    self.waiting.remove(job)
-                    each.state = slot.RUNNING
-                    self._start(each, job)
-                    break
+            ready = [
+                each
+                for each in self.slots
+                if each.state == slot.ARMED and each.key == job.key and not (job.spec["fresh"] and each.used)
+            ]
+            shaped = [each for each in ready if each.shape == job.shape]
+            if shaped:
+                self.waiting.remove(job)
+                shaped[0].state = slot.RUNNING
+                self._start(shaped[0], job)
+            elif ready and not any(
+                each.shape == job.shape and each.state == slot.BUILDING for each in self._of(job.key)
+            ):
+                self._let_go(ready[0])
+                ready[0].arm(job.shape)
 
     def _start(self, each, job):
         try:
-            job.start(each, self.machine)
+            job.start(each)
         except (OSError, ValueError) as error:
-            each.job = None
             self._retire(each)
             self._refuse(job, str(error))
 
@@ -265,34 +281,25 @@ class Warden:
         if job is None:
             return
         clean = about["connections"] == 0 or each.view.network
-        if each.child is not None:  # what it still said before it became the program, or could not
-            self._last_words(each, job)
+        if _readable(each.child.fd):
+            job.failed = each.child.receive()[0]
         self._report(each, job, about)
-        each.let_go()
+        self._let_go(each)
         if not clean or len(self._of(each.key)) > KEPT or (each.group is not None and not each.group.empty()):
             self._retire(each)
         else:
-            each.arm(each.shape)
-
-    def _last_words(self, each, job):
-        fd = each.child.fd
-        while fd in self.handlers:
-            if not _readable(fd):
-                return
-            self._from_child(each)
-        self._forget(fd)
+            try:
+                if each.group is not None:
+                    each.group.renew()
+                each.arm(job.shape)
+            except OSError:
+                self._retire(each)
 
     def _report(self, each, job, about):
-        if job.listener >= 0:
-            if about is not None and job.cause is None and _readable(job.listener):
-                job.stopped(self.machine)
-            self._forget(job.listener)
         report = job.report(about, self.missing)
         job.finish()
         self.jobs.pop(job.ident, None)
         status = 9 if about is None else about["status"]
-        if report["verdict"] == verdict.SE and about is None:
-            status = 9
         self.far.send({"id": job.ident, "status": status, "report": report})
 
     def close(self):
