@@ -210,7 +210,7 @@ class Commands:
 
     def _with_jails(self):
         """What runs sandboxed commands; imported when the first is to be started."""
-        if self.jails is None:
+        if self.jails is None or self.jails.gone:
             from .sandbox import Jails
 
             self.jails = Jails(self.link, self.guardian, self.running, self.mark)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 
-from . import channel, data, wire
+from . import channel, data, processes, wire
 
 TYPES = False
 if TYPES:  # typing is slow to import, and annotations of attributes are not evaluated
@@ -251,6 +251,7 @@ class Jails:
         self.commands = {}
         self.process: Any = None
         self.unable = None
+        self.gone = False
         self._folders = []
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
@@ -353,7 +354,7 @@ class Jails:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self):
-        while True:
+        while not self.gone:
             for fd, _ in self._poll.poll():
                 command = self._owners.get(fd)
                 if command is not None:
@@ -373,6 +374,7 @@ class Jails:
         except (OSError, ValueError):
             message = None
         if message is None:
+            self.gone = True
             self._lost("the sandbox's warden was ended")
         elif "unable" in message:
             self._lost("the native sandbox engine cannot work here: %s" % message["unable"])
@@ -405,6 +407,18 @@ class Jails:
         for ident in list(self.commands):
             self._refused(ident, why)
         self.process.wait()
+        self._remove_groups()
+
+    def _remove_groups(self):
+        """After a warden that was killed: the kernel kills what was in its slots, within a moment."""
+        for _ in range(100):
+            for folder in self._folders:
+                processes.remove_tree(folder)
+                self.guardian.forget_folder(folder)
+            self._folders = [folder for folder in self._folders if os.path.isdir(folder)]
+            if not self._folders:
+                return
+            time.sleep(0.01)
 
     def _finish(self, command):
         if not command.over():
