@@ -85,7 +85,12 @@ class Execution:
         self.next_look = self.began + SOONEST
 
     def _watch(self, memory):
-        order = {"do": "watch", "memory": memory, "cpu": self.limits.get("time"), "folders": []}
+        order = {
+            "do": "watch",
+            "memory": memory,
+            "cpu": self.limits.get("time"),
+            "folder": self.spec["folder"],
+        }
         self.slot.init.send(order)
 
     def _give_pipes(self, owner):
@@ -243,8 +248,8 @@ class Execution:
                 cpu_s=max(about["user_s"] + about["system_s"], watched.get("cpu", 0.0)),
                 user_s=about["user_s"],
                 system_s=about["system_s"],
-                memory_bytes=max(about["largest"], watched.get("memory", 0)),
-                processes=watched.get("processes"),
+                memory_bytes=_largest(about, watched),
+                processes=watched.get("processes") or None,
                 switches=about["switches"],
                 written_bytes=about["written"],
             )
@@ -274,6 +279,13 @@ class Execution:
             self.slot.job = None
 
 
+def _largest(about, watched):
+    """The largest memory seen. What the kernel tells of a program includes the process that it was before: a Python."""
+    told = about["largest"]
+    seen = watched.get("memory", 0)
+    return seen if told <= about["launcher"] and seen else max(told, seen)
+
+
 def rlimits(limits, slot):
     """[(resource, soft, hard)] of a job, never above what this process may set."""
     most = resource.RLIM_INFINITY
@@ -296,7 +308,7 @@ def rlimits(limits, slot):
     if limits.get("processes") is not None:
         wanted[resource.RLIMIT_NPROC] = _both(limits["processes"] + 1, None)
     if limits.get("memory") is not None and slot.group is None:
-        wanted[resource.RLIMIT_DATA] = _both(limits["memory"] + (64 << 20), None)
+        wanted[resource.RLIMIT_DATA] = _both(limits["memory"] + max(limits["memory"], 64 << 20), None)
     return [(kind, *_within(kind, pair)) for kind, pair in wanted.items()]
 
 

@@ -70,11 +70,8 @@ class Init:
 
     def _signals(self):
         """None is let in but SIGCHLD, by whose coming the poll wakes: what a PID 1 has no handler for, it does not get."""
-        for number in range(1, 65):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                pass
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # the warden's
+            signal.signal(number, signal.SIG_DFL)
         self.woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(waker)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -98,6 +95,18 @@ class Init:
         if not self.view.network:
             syscalls.raise_loopback()
         root.enter(self.view)
+        self._bind_children()
+
+    @staticmethod
+    def _bind_children():
+        """What init has it keeps, but no program that is ever started in here can gain anything."""
+        syscalls.drop_bounding_set()
+        try:
+            syscalls.prctl(syscalls.AMBIENT, 4)
+        except OSError:  # before Linux 4.3
+            pass
+        syscalls.prctl(syscalls.SECUREBITS, syscalls.NOROOT_LOCKED)
+        syscalls.prctl(syscalls.NO_NEW_PRIVS, 1)
 
     def _obey(self):
         order, _ = self.own.receive()
@@ -126,7 +135,7 @@ class Init:
         self.began[:] = bytes(8)
         self.usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.written = watching.written()
-        self.child, theirs = job.make(self.view, self.about, self.alone, self.began, self.own.close)
+        self.child, theirs = job.make(self.view, self.about, self.began, self.own.close)
         self.own.send({"child": 1}, [theirs])
         os.close(theirs)
 
@@ -173,6 +182,7 @@ class Init:
             "system_s": now.ru_stime - before.ru_stime,
             "switches": now.ru_nvcsw + now.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
             "largest": peak * 1024,
+            "launcher": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "written": watching.written() - self.written,
             "watched": None if self.watch is None else self.watch.seen(),
             "connections": watching.connections(),

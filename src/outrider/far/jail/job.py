@@ -18,7 +18,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_FOUND, NOT_ALLOWED = 127, 126
 
 
-def make(view, about, alone, began, close):
+def make(view, about, began, close):
     """In init: the next child; (its pid, the warden's end of its channel). It notes in `began`, shared, when it began."""
     theirs, own = channel.pair()
     pid = syscalls.clone(0)
@@ -26,17 +26,17 @@ def make(view, about, alone, began, close):
         try:
             close()
             os.close(theirs)
-            _live(view, channel.Channel(own), about, alone, began)
+            _live(view, channel.Channel(own), about, began)
         finally:
             os._exit(NOT_ALLOWED)
     os.close(own)
     return pid, theirs
 
 
-def _live(view, own, about, alone, began):
+def _live(view, own, about, began):
     order = {"argv": ()}
     try:
-        told = _get_ready(view, about, alone)
+        told = _get_ready(view, about)
         own.send({"armed": [*told]}, [*told.values()])
         for fd in told.values():
             os.close(fd)
@@ -64,7 +64,7 @@ def _fail(own, error, status, ours):
         os._exit(status)
 
 
-def _get_ready(view, about, alone):
+def _get_ready(view, about):
     """From a process with all privileges in its namespaces to one without any; {what: descriptor for the warden}."""
     os.setsid()
     os.chdir(view.folder)
@@ -75,18 +75,9 @@ def _get_ready(view, about, alone):
             told["time"] = syscalls.count_time()
         except OSError:  # forbidden here
             pass
-    syscalls.drop_bounding_set()
-    try:
-        syscalls.prctl(syscalls.AMBIENT, 4)
-    except OSError:  # before Linux 4.3
-        pass
-    syscalls.prctl(syscalls.SECUREBITS, syscalls.NOROOT_LOCKED)
-    if not alone:
-        os.setgroups([])
     os.setresgid(root.JOB, root.JOB, root.JOB)
     os.setresuid(root.JOB, root.JOB, root.JOB)
     syscalls.drop_capabilities()
-    syscalls.prctl(syscalls.NO_NEW_PRIVS, 1)
     told["filter"] = syscalls.listen_to_filter(about["filter"])
     return told
 

@@ -43,14 +43,28 @@ def _own_namespace():
             raise Unable("its user namespace may have no users (%s)" % error.strerror) from None
 
 
+def _can_count():
+    """True if the kernel counts a tree's processor time for this user."""
+    try:
+        os.close(syscalls.count_time())
+        return True
+    except OSError:
+        return False
+
+
+def _release():
+    return tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+
+
 def missing(cgroups, ids):
     """{guarantee: why it is not held here}."""
     found = {}
     if not cgroups.version:
         found[guarantees.MEMORY] = "it is only looked at now and then, as %s" % cgroups.reason
-        found[guarantees.CPU] = (
-            "the time of children that nobody waits for may be missed, as %s" % cgroups.reason
-        )
+        if not _can_count():
+            found[guarantees.CPU] = "children that nobody waits for may be missed, as %s" % cgroups.reason
+        if _release() < (5, 14) and ids.alone:
+            found[guarantees.PROCESSES] = "this kernel counts the user's other processes, too"
     if ids.alone:
         found[guarantees.OWN_ID] = "it runs as this user, who may not map another id"
     if syscalls.MACHINE not in seccomp.ARCHITECTURES:

@@ -17,7 +17,7 @@ OTHER_ABIS = {0x40000003: "i386", 0xC000003E: "x86_64", 0x40000028: "arm", 0xC00
 X32 = 0x40000000
 
 _ALLOW, _ERROR, _STOP, _KILL = 0x7FFF0000, 0x00050000, 0x7FC00000, 0x80000000
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _JUMP, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x05, 0x06
 _NUMBER_AT, _MACHINE_AT, _ARGUMENTS_AT = 0, 4, 16
 
 # name: (number on x86_64, number on aarch64); one number where both have the same.
@@ -157,6 +157,15 @@ def _number(numbers, column):
     return numbers if isinstance(numbers, int) else numbers[column]
 
 
+def _tree(cases):
+    """A search by halves for the loaded number: as a filter is set, the kernel tries it for every call that there is."""
+    if len(cases) <= 2:
+        return b"".join(_if(_EQUAL, number, then) for number, then in cases) + _return(_ALLOW)
+    middle = len(cases) // 2
+    below, above = _tree(cases[:middle]), _tree(cases[middle:])
+    return _make(_AT_LEAST, cases[middle][0], 0, 1) + _make(_JUMP, len(below) // 8) + below + above
+
+
 def program(machine, listens=True, counted=True):
     """The filter. `listens`: what is stopped is reported, else it kills. `counted`: a cgroup counts the memory."""
     mark, column = ARCHITECTURES[machine]
@@ -166,10 +175,12 @@ def program(machine, listens=True, counted=True):
         parts.append(_if(_AT_LEAST, X32, stop))
     parts.append(_if(_AT_LEAST, NEWEST + 1, _error(ENOSYS)))
 
+    cases = {}
+
     def on(numbers, then):
         number = _number(numbers, column)
         if number is not None:
-            parts.append(_if(_EQUAL, number, then))
+            cases[number] = then
 
     towards_init = _argument(0) + _if(_EQUAL, 1, _error(EPERM)) + _return(_ALLOW)
     for name, body in _bodies().items():
@@ -183,7 +194,7 @@ def program(machine, listens=True, counted=True):
     ):
         for numbers in names.values():
             on(numbers, then)
-    return b"".join(parts) + _return(_ALLOW)
+    return b"".join(parts) + _tree(sorted(cases.items()))
 
 
 def name_of(machine, call_machine, number):

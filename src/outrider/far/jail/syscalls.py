@@ -30,8 +30,8 @@ REC, PRIVATE, SLAVE = 16384, 1 << 18, 1 << 19
 DETACH = 2
 
 PDEATHSIG, DUMPABLE, CAPBSET_DROP, SECUREBITS, NO_NEW_PRIVS, AMBIENT = 1, 4, 24, 28, 38, 47
-NOROOT_LOCKED = 0x2F
-"""SECBIT: no privileges by being root, none kept over setuid, no ambient ones; each locked."""
+NOROOT_LOCKED = 0xEF
+"""SECBIT: no privileges by being root, none changed by setuid, no ambient ones; each locked."""
 
 
 def check(result, what):

@@ -29,6 +29,13 @@ def main(fd):
     syscalls.close_all_but({0, 1, 2, own})
     warden = None
     far = channel.Channel(own)
+    for number in range(1, 65):  # whatever was ignored by who started the far end
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -285,7 +292,7 @@ class Warden:
             job.failed = each.child.receive()[0]
         self._report(each, job, about)
         self._let_go(each)
-        if not clean or len(self._of(each.key)) > KEPT or (each.group is not None and not each.group.empty()):
+        if not clean or self._superfluous(each) or (each.group is not None and not each.group.empty()):
             self._retire(each)
         else:
             try:
@@ -294,6 +301,13 @@ class Warden:
                 each.arm(job.shape)
             except OSError:
                 self._retire(each)
+
+    def _superfluous(self, each):
+        """True if there are enough used slots of its kind that wait."""
+        alike = self._of(each.key)
+        running = sum(other.state == slot.RUNNING for other in alike)
+        idle = sum(other.used and other.state in (slot.ARMED, slot.BUILDING) for other in alike)
+        return idle >= min(KEPT, max(READY, running))
 
     def _report(self, each, job, about):
         report = job.report(about, self.missing)

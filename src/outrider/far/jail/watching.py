@@ -5,6 +5,8 @@ import time
 
 STEP = 0.01
 """Seconds between two looks."""
+SOON = 0.003
+"""Seconds to the first one."""
 CLOCK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -67,12 +69,12 @@ class Watch:
     def __init__(self, order):
         self.memory_limit = order["memory"]
         self.cpu_limit = order["cpu"]
-        self.folders = order["folders"]
+        self.folder = order["folder"]
         self.memory = 0
         self.cpu = 0.0
         self.processes = 0
         self.cause = None
-        self.next = time.monotonic() + STEP
+        self.next = time.monotonic() + SOON
 
     def wait(self):
         """Milliseconds until the next look."""
@@ -94,7 +96,8 @@ class Watch:
         return self.cause is not None
 
     def _look(self):
-        memory, cpu, processes = 0, 0.0, 0
+        scratch = os.statvfs(self.folder)
+        memory, cpu, processes = (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize, 0.0, 0
         for pid in _pids():
             seconds, threads = _seconds(pid)
             memory += _memory(pid)
