@@ -222,6 +222,8 @@ class Connection:
     def post(self, kind: int, ident: int, payload: bytes) -> None:
         """Send a small message without waiting until it is taken: to cancel and to steer must always be possible."""
         self._check_owner()
+        if kind == wire.CANCEL:
+            self.provide("cancelling")
         try:
             self._link.post(kind, ident, [payload])
         except _BROKEN as error:
@@ -496,7 +498,7 @@ class Connection:
         hint = "raise max_answer on the route, return less, or fetch files with get()"
         self._complete(request, FarError(words, hop=self.place, hint=hint))
         if items is not None:
-            self._link.post(wire.CANCEL, ident, [b""])
+            self.post(wire.CANCEL, ident, b"")
         return False
 
     def _complete(self, request: Request, answered: Any) -> None:

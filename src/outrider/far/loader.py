@@ -61,6 +61,7 @@ AT_START = (
 
 LATER = (
     "kinds",
+    "cancelling",
     "isolation",
     "limits",
     "state",

@@ -364,7 +364,7 @@ class Far:
         elif self.isolation is not None and ident in self.isolation.running:
             start_new_thread(self.isolation.running[ident].cancel, ())
         else:
-            from .ending import Cancelling
+            from .cancelling import Cancelling
 
             start_new_thread(Cancelling(self, ident).run, ())
 
