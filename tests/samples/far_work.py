@@ -1,11 +1,13 @@
 """What the tests call at far ends: no import of pytest, since the far end need not have it."""
 
 import dataclasses
+import gc
 import importlib
 import io
 import os
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -372,3 +374,35 @@ def wait_for_it():
 def starts_and_loops(argument):
     subprocess.Popen(["sleep", argument])
     loop_for(1000)
+
+
+def keep_computing():
+    """Leave a thread behind that computes, so that every other waits for its turn."""
+    threading.Thread(target=loop_for, args=(1000,), daemon=True).start()
+
+
+def is_main_thread_after(seconds):
+    time.sleep(seconds)
+    return threading.current_thread() is threading.main_thread()
+
+
+def few_threads():
+    """Leave memory for a few threads only."""
+    import resource
+
+    threading.stack_size(1 << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+
+
+def under_way():
+    """What the far end remembers of calls, by name."""
+    calls = sys.modules["_outrider_far.main"].__dict__
+    far = next(one for one in gc.get_objects() if type(one) is calls["Far"])
+    return {
+        "calls": len(far.calls.threads),
+        "cancelled": len(far.calls.cancelled),
+        "interrupt": len(far.calls.interrupt),
+        "unsent": len(far.output._unsent),
+        "owners": len(far.output._owners),
+        "starting": len(far.starting),
+    }

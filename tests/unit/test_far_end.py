@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from outrider import Route, TimedOut
+from outrider import FarError, OutriderError, Route, TimedOut
 from outrider.hops import local
 from tests.samples import far_work
+from tests.unit.test_session import gone
 from tests.world.fixtures import find_python
 
 HERE = Route(local()).options(show=False, timeout=20)
+EMPTY = {"calls": 1, "cancelled": 0, "interrupt": 0, "unsent": 0, "owners": 1, "starting": 0}
+"""What a far end remembers where one call is under way."""
+
+
+@pytest.fixture
+def seconds():
+    """A number of seconds to sleep that is this test's own mark in the process list."""
+    return f"{random.randrange(10**6, 10**7)}.{random.randrange(10**6)}"
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.9"])
@@ -86,3 +96,48 @@ def test_commands_and_isolated_calls_start_while_another_call_imports():
             assert far.run(["echo", "hi"], tty=(24, 80)).stdout == b"hi\r\n"
             assert far.options(isolate=True).call(far_work.add, 1, 2) == 3
             asks.cancel()
+
+
+def test_one_call_after_the_other_runs_in_the_main_thread():
+    """Also where the next call is there before the thread that sent the last answer runs again."""
+    with HERE.open() as far:
+        far.call(far_work.keep_computing)
+        # On a machine that is busy with other things, the main thread may not get to run in time.
+        assert sum(far.call(far_work.is_main_thread_after, 0.03) for _ in range(120)) >= 118
+
+
+def test_where_no_thread_can_be_started_a_call_or_command_fails_alone(seconds):
+    with HERE.open() as far:
+        far.call(time.sleep, 0.2)
+        far.call(far_work.few_threads)
+        calls = [far.submit(far_work.slowly, number, 1) for number in range(8)]
+        with pytest.raises(OutriderError, match=r"can't start new thread|temporarily"):
+            far.run(["sleep", seconds], stdin=b"text")
+        assert gone(seconds)
+        failed = []
+        for number, call in enumerate(calls):
+            try:
+                assert call.result() == number
+            except FarError as error:
+                failed.append(str(error))
+        assert 0 < len(failed) < 8
+        assert all("can't start new thread" in words and "hint: " in words for words in failed)
+        assert far.call(far_work.under_way)["calls"] == 1
+        with pytest.raises(TimedOut):
+            far.options(timeout=0.2).call(time.sleep, 1000)
+        assert far.call(far_work.add, 1, 2) == 3
+
+
+def test_nothing_is_remembered_of_calls_that_were_cancelled():
+    with HERE.open() as far:
+        beside = far.submit(time.sleep, 1000)
+        time.sleep(0.2)
+        for number in range(100):
+            call = far.submit(far_work.loop_for, 0.001 * (number % 4))
+            time.sleep(0.001 * (number % 3))
+            call.cancel()
+        beside.cancel()
+        until = time.monotonic() + 10
+        while (left := far.call(far_work.under_way)) != EMPTY and time.monotonic() < until:
+            time.sleep(0.1)
+        assert left == EMPTY

@@ -110,7 +110,7 @@ class Calls:
         self.output = output
         self.modules = modules
         self.inputs = inputs
-        self.threads = {}
+        self.threads = {}  # {request: its thread, 0 until it has one}, from when a call is read until it is answered
         self.cancelled = set()
         self.streams = {}
         self.interrupt = set()  # those that the main thread's signal handler is to interrupt
@@ -123,15 +123,17 @@ class Calls:
             sys.getswitchinterval() > 0.0005
         ):  # the thread that reads waits so long for each call that computes
             sys.setswitchinterval(0.0005)
+        self.threads[ident] = 0
         threading.Thread(target=self.run, args=(ident, flags, segments, True), daemon=True).start()
 
     def run(self, ident, flags, segments, beside=False):
         """Run one call in this thread and send its answer."""
         started = time.monotonic()
         outcome = None
-        self.threads[ident] = get_ident()
-        self.output.begin(ident)
         try:
+            if beside:
+                self.threads[ident] = get_ident()
+            self.output.begin(ident)
             outcome = self._answer(ident, flags, segments, started, beside)
             wanted = self._leave(ident, beside)
         except CallCancelled:
@@ -148,7 +150,6 @@ class Calls:
         except (OSError, ValueError, AttributeError):  # the call closed or replaced them
             pass
         self.output.finish()
-        self.cancelled.discard(ident)
         self.link.send(outcome[0], ident, outcome[1], outcome[2])
 
     def _leave(self, ident, beside):
@@ -170,6 +171,8 @@ class Calls:
         as_data = bool(flags & AS_DATA)
         subject = None
         try:
+            if ident in self.cancelled:
+                raise CallCancelled("cancelled before it began")
             if flags & OPTIONS:
                 options = data.loads(segments[0])
                 del segments[0]
@@ -185,8 +188,6 @@ class Calls:
             else:
                 function, args, kwargs = call
             del call
-            if ident in self.cancelled:
-                raise CallCancelled("cancelled before it began")
             if options.get("debug"):
                 from .debugging import debugged
 

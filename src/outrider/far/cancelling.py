@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from _thread import allocate_lock, start_new_thread
 
 from . import data, processes, wire
 from .calls import CallCancelled, importing, unpack, within
@@ -18,6 +19,15 @@ AGAIN = 0.7
 """Seconds until a call that goes on all the same is interrupted once more."""
 
 
+def cancel(far, ident):
+    """Have a call end that has been read, and is not answered yet; any other has been, and needs nothing more."""
+    far.calls.cancelled.add(ident)
+    if ident in far.calls.threads:
+        start_new_thread(Cancelling(far, ident).run, ())
+    else:
+        far.calls.cancelled.discard(ident)
+
+
 class Cancelling:
     """One call that is to end: interrupted, helped by ending what it waits for, given up if it only sleeps.
 
@@ -28,17 +38,21 @@ class Cancelling:
         self.far = far
         self.calls = far.calls
         self.ident = ident
-        self.calls.cancelled.add(ident)
         self.calls.sweep = lambda: sweep(far)
         self.interrupted = None
         self.place = None
         self.asked = False
+        self.given_up = False
 
     def run(self):
+        """In a thread of its own."""
         with Quickly():
-            self._run()
+            self._end()
+        self.calls.interrupt.discard(self.ident)
+        if not self.given_up:  # else its thread looks for it, and then forgets it
+            self.calls.cancelled.discard(self.ident)
 
-    def _run(self):
+    def _end(self):
         started = time.monotonic()
         helped = False
         while self.ident in self.calls.threads:
@@ -75,7 +89,7 @@ class Cancelling:
             return
         shield = self.far.link.shield
         with shield.gate:
-            if self.ident not in self.calls.threads:
+            if not self.calls.threads.get(self.ident):  # it is over, or is just beginning
                 return
             if thread in shield.inside:
                 shield.due[thread] = CallCancelled("cancelled")
@@ -96,7 +110,7 @@ class Cancelling:
     def _is_blocked(self):
         """It has not come to a step of Python since it was interrupted, nor has it used the processor."""
         thread = self.calls.threads.get(self.ident)
-        if thread is None or self.place is None or self._place(thread) != self.place:
+        if not thread or self.place is None or self._place(thread) != self.place:
             return False
         return thread != self.far.main_thread and self._sleeps()
 
@@ -159,6 +173,7 @@ class Cancelling:
         thread = self.calls.threads.pop(self.ident, None)
         if thread is None:
             return
+        self.given_up = True
         self.far.output.finish(thread)
         about = {
             "kind": "outrider.CallCancelled",
@@ -177,17 +192,20 @@ class Quickly:
 
     users = 0
     before = 0.0
+    lock = allocate_lock()
 
     def __enter__(self):
-        if not Quickly.users:
-            Quickly.before = sys.getswitchinterval()
-            sys.setswitchinterval(0.0005)
-        Quickly.users += 1
+        with self.lock:
+            if not Quickly.users:
+                Quickly.before = sys.getswitchinterval()
+                sys.setswitchinterval(0.0005)
+            Quickly.users += 1
 
     def __exit__(self, *_):
-        Quickly.users -= 1
-        if not Quickly.users:
-            sys.setswitchinterval(Quickly.before)
+        with self.lock:
+            Quickly.users -= 1
+            if not Quickly.users:
+                sys.setswitchinterval(Quickly.before)
 
 
 def _raise_in(thread):

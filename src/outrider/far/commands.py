@@ -28,12 +28,17 @@ class Command:
         self.mark = "%s=%s.%d" % (processes.COMMAND_MARK, mark, ident)
         self.cancelled = False
         self.started = time.monotonic()
-        self._open_outputs = 2
+        self._open_outputs = 1 if order["tty"] or order["merge"] else 2
         self._outputs_done = threading.Event()
         self._input = deque()
         self._input_ready = threading.Semaphore(0)
         self._terminal = None
-        self._start(order)
+        self._terminal_lock = threading.Lock()
+        try:
+            self._start(order)
+        except BaseException:
+            self.abandon()
+            raise
 
     def _start(self, order):
         env = dict(os.environ, **order["env"])
@@ -55,9 +60,7 @@ class Command:
             self._feed(os.dup(stdin_pipe.fileno()))
             stdin_pipe.close()
         self._read(self.process.stdout, wire.STDOUT)
-        if order["merge"]:
-            self._output_ended()
-        else:
+        if not order["merge"]:
             self._read(self.process.stderr, wire.STDERR)
 
     def _read(self, stream, channel):
@@ -70,9 +73,8 @@ class Command:
         import struct
 
         rows, columns = order["tty"]
-        near_side, far_side = os.openpty()
+        self._terminal, far_side = os.openpty()
         fcntl.ioctl(far_side, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self._terminal = near_side
 
         def own_terminal():
             fcntl.ioctl(0, TIOCSCTTY, 0)
@@ -89,9 +91,8 @@ class Command:
         finally:
             os.close(far_side)
         self._started()
-        self._feed(os.dup(near_side))
-        self._output_ended()
-        self.pump.add(near_side, self.ident, wire.STDOUT, self._output_ended)
+        self._feed(os.dup(self._terminal), on_terminal=True)
+        self.pump.add(os.dup(self._terminal), self.ident, wire.STDOUT, self._output_ended)
 
     def _started(self):
         self.guardian.watch_group(self.process.pid)
@@ -101,7 +102,7 @@ class Command:
         if self._open_outputs <= 0:
             self._outputs_done.set()
 
-    def _feed(self, fd):
+    def _feed(self, fd, on_terminal=False):
         """Hand what arrives to the command's stdin, from a thread: a command that does not read must not stop others."""
 
         def run():
@@ -115,7 +116,7 @@ class Command:
                 except OSError:  # it closed its stdin, or ended: what comes after is of no use to it
                     pass
                 self.link.send_frame(wire.CREDIT, self.ident, b"%d" % len(piece))
-            if self._terminal is not None:
+            if on_terminal:
                 try:
                     os.write(fd, b"\x04")
                 except OSError:
@@ -140,16 +141,36 @@ class Command:
                 os.killpg(self.process.pid, order["signal"])
             except OSError:
                 pass
-        if "size" in order and self._terminal is not None:
+        if "size" in order:
             import fcntl
             import struct
 
+            size = struct.pack("HHHH", order["size"][0], order["size"][1], 0, 0)
+            with self._terminal_lock:
+                if self._terminal is not None:
+                    fcntl.ioctl(self._terminal, TIOCSWINSZ, size)
+
+    def _release(self):
+        """Nothing more goes in, and nothing comes out."""
+        self._input.append(None)
+        self._input_ready.release()
+        self.pump.forget(self.ident)
+        with self._terminal_lock:
+            if self._terminal is not None:
+                os.close(self._terminal)
+                self._terminal = None
+
+    def abandon(self):
+        """End what could be started in part only: for want of threads or descriptors."""
+        process = getattr(self, "process", None)
+        if process is not None:
             try:
-                fcntl.ioctl(
-                    self._terminal, TIOCSWINSZ, struct.pack("HHHH", order["size"][0], order["size"][1], 0, 0)
-                )
-            except OSError:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(1)
+            except (OSError, subprocess.TimeoutExpired):  # another user's
                 pass
+            self.guardian.forget_group(process.pid)
+        self._release()
 
     def cancel(self):
         """End the command and everything that it started, daemons too."""
@@ -162,15 +183,13 @@ class Command:
         status = self.process.wait()
         if not self._outputs_done.wait(LINGER if not self.cancelled else 0.05):
             self.pump.forget(self.ident)
-        self._input.append(None)
-        self._input_ready.release()
         self.guardian.forget_group(self.process.pid)
         answer = {
             "returncode": status,
             "duration": time.monotonic() - self.started,
             "cancelled": self.cancelled,
         }
-        self.pump.forget(self.ident)
+        self._release()
         self.link.send(wire.RESULT, self.ident, [data.dumps(answer)])
 
 
@@ -186,6 +205,7 @@ class Commands:
         self.begun = 0
         self.starting = 0
         self.jails = None
+        self.making = threading.Lock()
 
     def start(self, ident, order):
         self.begun += 1
@@ -196,26 +216,31 @@ class Commands:
             self.starting -= 1
 
     def _start(self, ident, order):
+        command = None
         try:
             if order.get("sandbox") is not None:
-                return self._with_jails().start(ident, order)
+                self._with_jails().start(ident, order)
+                return
             command = Command(self.link, self.pump, self.guardian, self.mark, ident, order)
-        except (OSError, ValueError, subprocess.SubprocessError, ImportError) as error:
+            self.running[ident] = command
+            threading.Thread(
+                target=self._finish, args=(ident, command), name="outrider-wait", daemon=True
+            ).start()
+        except (OSError, ValueError, RuntimeError, subprocess.SubprocessError, ImportError) as error:
+            if command is not None:
+                del self.running[ident]
+                command.abandon()
             self.link.send(wire.RAISED, ident, [data.dumps(self._refusal(order, error))])
-            return None
-        self.running[ident] = command
-        threading.Thread(
-            target=self._finish, args=(ident, command), name="outrider-wait", daemon=True
-        ).start()
 
     def _with_jails(self):
         """What runs sandboxed commands; imported when the first is to be started."""
-        if self.jails is None or self.jails.gone:
-            from .sandbox import Jails
+        with self.making:  # two may be started at once
+            if self.jails is None or self.jails.gone:
+                from .sandbox import Jails
 
-            self.jails = Jails(self.link, self.guardian, self.running, self.mark)
-            self.pump.elsewhere = self.jails.grant
-        return self.jails
+                self.jails = Jails(self.link, self.guardian, self.running, self.mark)
+                self.pump.elsewhere = self.jails.grant
+            return self.jails
 
     @staticmethod
     def _refusal(order, error):

@@ -5,7 +5,7 @@ import select
 import sys
 import time
 from _collections import deque  # type: ignore[import-not-found]
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import RLock, allocate_lock, get_ident, start_new_thread
 
 from . import data, link, wire
 from .guardian import SESSION_MARK, Guardian
@@ -31,6 +31,7 @@ class Far:
         self.files = None
         self.isolation = None
         self.inputs = {}
+        self.making = RLock()
         self.order = allocate_lock()
         self.starting = {}
         self.closing = allocate_lock()
@@ -39,6 +40,7 @@ class Far:
         self.main_waits = False
         self.main_wake = allocate_lock()
         self.main_wake.acquire()
+        self.taken = allocate_lock()
         self.serial = 0
         self.crowded_until = 0.0
         self.resting = False
@@ -149,36 +151,40 @@ class Far:
 
     def with_commands(self):
         """The commands that run here; imported when the first is to be started."""
-        if self.commands is None:
-            from .commands import Commands
+        with self.making:  # two may be started at once, one by the main thread
+            if self.commands is None:
+                from .commands import Commands
 
-            self.commands = Commands(self.link, self.with_pump(), self.guardian, self.mark)
-        return self.commands
+                self.commands = Commands(self.link, self.with_pump(), self.guardian, self.mark)
+            return self.commands
 
     def with_pump(self):
         """What reads the output of processes that are not of an ordinary call."""
-        if self.pump is None:
-            from .pump import Pump
+        with self.making:
+            if self.pump is None:
+                from .pump import Pump
 
-            self.pump = Pump(self.link)
-        return self.pump
+                self.pump = Pump(self.link)
+            return self.pump
 
     def with_isolation(self):
         """The calls that run in processes of their own."""
-        if self.isolation is None:
-            from .isolation import Isolation
+        with self.making:
+            if self.isolation is None:
+                from .isolation import Isolation
 
-            self.with_pump()
-            self.isolation = Isolation(self)
-        return self.isolation
+                self.with_pump()
+                self.isolation = Isolation(self)
+            return self.isolation
 
     def with_files(self):
         """The transfers that run here; imported when the first is to be started."""
-        if self.files is None:
-            from .files import FarFiles
+        with self.making:
+            if self.files is None:
+                from .files import FarFiles
 
-            self.files = FarFiles(self.link)
-        return self.files
+                self.files = FarFiles(self.link)
+            return self.files
 
     def serve(self):
         """The main thread's life: read a message, and run it here if it is a call."""
@@ -190,25 +196,30 @@ class Far:
         start_new_thread(self._stand_in, ())
         reading = self.link.reading
         while True:
-            if self.inbox:
-                message = self.inbox.popleft()
-            elif reading.acquire(False):
+            if reading.acquire(False):
                 try:
                     message = self.link.next_message()
-                    if message is not None and (message[0] != wire.CALL or self.link.reader.buffered()):
-                        if message[0] not in STARTS:  # before another reads on: what follows may build on it
-                            self.handle(*message)
-                            continue
+                    if message is None:
+                        return  # the stream is over: `ended` is at work in whichever thread saw it first
+                    # Before another reads on, as what follows may build on it.
+                    if message[0] == wire.CALL and not self.link.reader.buffered():
+                        self.calls.threads[message[1]] = self.main_thread
+                    elif message[0] in STARTS:
                         self.starting[message[1]] = []
+                    else:
+                        self.handle(*message)
+                        continue
                 finally:
                     reading.release()
             else:
-                self.main_waits = True
-                self.main_wake.acquire(True, 0.05)
-                self.main_waits = False
-                continue
-            if message is None:
-                return  # the stream is over: `ended` is at work in whichever thread saw it first
+                try:
+                    message = self.inbox.popleft()
+                except IndexError:
+                    self.main_waits = True
+                    self.main_wake.acquire(True, 0.05)
+                    self.main_waits = False
+                    continue
+                _release(self.taken)
             if message[0] == wire.CALL:
                 self._run_here(message)
             else:
@@ -230,8 +241,9 @@ class Far:
         self.main_ident = ident
         try:
             self.calls.run(ident, flags, segments)
-        except self.calls.Cancelled:  # it came just after the call had ended
-            pass
+        except self.calls.Cancelled:  # it came just after the call had ended, or before it had begun
+            if ident in self.calls.threads:
+                self.calls.run(ident, flags, segments)
         finally:
             self.main_ident = None
 
@@ -267,15 +279,16 @@ class Far:
                 if idle > IDLE_TICKS:  # nothing happens: rest until the main thread starts another call
                     idle = 0
                     self.resting = True
-                    if (
-                        self.serial == last
-                    ):  # else one has just begun, and did not see that it should wake this thread
+                    # Else one has just begun, and did not see that it should wake this thread.
+                    if self.serial == last:
                         self.stir.acquire()
                     self.resting = False
                 continue
             if self.link.reading.acquire(False):
                 try:
                     self._read_for_main()
+                except Exception as error:
+                    self.link.end("cannot go on: %s" % error)
                 finally:
                     self.link.reading.release()
                     self.link.pass_on()
@@ -288,12 +301,30 @@ class Far:
             message = self.link.next_message()
             if message is None:
                 return
-            if message[0] == wire.CALL and self.main_waits and not self.inbox and not reader.buffered():
-                self.inbox.append(message)
+            if message[0] == wire.CALL and not reader.buffered() and self._main_takes(message):
                 return
             self.handle(*message)
             if self.link.has_waiters() or (self.main_waits and not reader.buffered()):
                 return
+
+    def _main_takes(self, message):
+        """Give a call to the main thread, if that is through with its last one, or is just sending a small answer.
+
+        Whoever waited for that may have sent the next call before the main thread is back in its loop.
+        """
+        if self.output.has_call(self.main_thread):
+            return False
+        self.calls.threads[message[1]] = self.main_thread
+        self.inbox.append(message)
+        _release(self.main_wake)
+        until = time.monotonic() + 4 * TICK
+        while self.inbox and time.monotonic() < until:
+            self.taken.acquire(True, TICK)
+        try:
+            self.inbox.pop()
+        except IndexError:
+            return True
+        return False
 
     def handle(self, kind, ident, flags, segments):
         """Deal with one message; called by whichever thread reads, and which so cannot ask for a module just then."""
@@ -303,8 +334,24 @@ class Far:
         self.modules.silent.add(thread)
         try:
             self._deal(kind, ident, flags, segments)
+        except Exception as error:  # for want of a thread, a descriptor, memory
+            self._refuse(kind, ident, error)
         finally:
             self.modules.silent.discard(thread)
+
+    def _refuse(self, kind, ident, error):
+        """What cannot be begun fails alone; without what keeps the others going, all ends."""
+        if kind != wire.CALL and kind not in STARTS:
+            self.link.end("cannot go on: %s" % error)
+            return
+        for started in (self.calls.threads, *[part.running for part in self._parts()]):
+            started.pop(ident, None)
+        about = {"kind": type(error).__name__, "message": str(error), "traceback": "", "start": 125}
+        about["hint"] = "what may be used up there: threads and processes (ulimit -u), memory, open files"
+        self.link.send(wire.RAISED, ident, [data.dumps(about), b""])
+
+    def _parts(self):
+        return [part for part in (self.commands, self.isolation, self.files) if part is not None]
 
     def _kept(self, *message):
         """Keep what was read for a request that the main thread is just starting; False if it has been started by now."""
@@ -364,14 +411,13 @@ class Far:
         elif self.isolation is not None and ident in self.isolation.running:
             start_new_thread(self.isolation.running[ident].cancel, ())
         else:
-            from .cancelling import Cancelling
+            from .cancelling import cancel
 
-            start_new_thread(Cancelling(self, ident).run, ())
+            cancel(self, ident)
 
     def own_pids(self):
         """Processes not of ordinary calls: the guardian, commands and isolated calls, with all that they started."""
-        others = [part for part in (self.commands, self.isolation) if part is not None]
-        return {self.guardian.pid}.union(*[part.pids() for part in others])
+        return {self.guardian.pid}.union(*[part.pids() for part in self._parts() if part is not self.files])
 
     def ended(self, reason):
         """The end, however it came: nothing stays."""

@@ -41,6 +41,10 @@ class CallOutput:
     def begin(self, ident):
         self._owners[get_ident()] = ident
 
+    def has_call(self, thread):
+        """Whether that thread runs a call, whose end nobody has been told yet."""
+        return thread in self._owners
+
     def finish(self, thread=None):
         """Send what the call of a thread (else of this one) has printed so far, then let go of it."""
         with self._lock:
