@@ -14,6 +14,7 @@ from outrider.errors import (
     OutriderError,
     Refused,
     RouteError,
+    SandboxEnded,
     TimedOut,
     Unserializable,
     VersionMismatch,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         login,
         podman,
         relay,
+        sandbox,
         singularity,
         slurm,
         ssh,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         tempdir,
     )
     from outrider.lasting import idempotent
+    from outrider.sandboxed import Sandbox, SandboxResult
     from outrider.traces import Trace, trace
 
 __version__ = "0.1.0.dev0"
@@ -65,6 +68,9 @@ __all__ = [
     "Refused",
     "Route",
     "RouteError",
+    "Sandbox",
+    "SandboxEnded",
+    "SandboxResult",
     "Session",
     "TimedOut",
     "Trace",
@@ -81,6 +87,7 @@ __all__ = [
     "podman",
     "register_data",
     "relay",
+    "sandbox",
     "singularity",
     "slurm",
     "ssh",
@@ -103,6 +110,10 @@ def __getattr__(name: str) -> Any:
         from outrider import group
 
         found = group.Group
+    elif name in ("Sandbox", "SandboxResult"):
+        from outrider import sandboxed
+
+        found = getattr(sandboxed, name)
     elif name in ("Trace", "trace"):
         from outrider import traces
 

@@ -40,6 +40,7 @@ class CarriedProcess(RouteProcess):
         self.pid = os.getpid()
         self.returncode: int | None = None
         self.answer: dict[str, Any] = {}
+        self.refused: dict[str, Any] | None = None
         self.error: BaseException | None = None
         self._ended = threading.Event()
         self._arrived: deque[tuple[str, bytes] | None] = deque()
@@ -85,6 +86,7 @@ class CarriedProcess(RouteProcess):
             self.error = request.value
         elif request.value[0] == wire.RAISED:
             said = calls.answer(request.value[2], {"message": str, "start": int})
+            self.refused = said
             self._take("stderr", said["message"].encode())
             status = said["start"]
         else:

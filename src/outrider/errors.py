@@ -160,6 +160,27 @@ class Refused(OutriderError):
     default_hint = "the message names the rule; whoever set it can change it"
 
 
+class SandboxEnded(OutriderError):
+    """The jail of a call ended it before it returned. `verdict`: TLE, MLE, OLE, RV, RE or SE; `usage`: what it used."""
+
+    default_hint = "give it more with time=, wall=, memory=, output= or disk=, if that is what it should have"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        verdict: str = "",
+        usage: Any = None,
+        engine: str = "",
+        hop: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hop=hop, hint=hint)
+        self.verdict = verdict
+        self.usage = usage
+        self.engine = engine
+
+
 class Unserializable(OutriderError):
     """Something in the call, or in its answer, cannot travel."""
 

@@ -69,6 +69,10 @@ class Route(Chain):
 
     def open(self) -> Session:
         """Open the far end, for many calls. Raises RouteError, naming the hop that cannot be passed."""
+        if any(hop.name == "sandbox" for hop in self.hops):
+            from outrider.sandboxed import Sandbox
+
+            return Sandbox(self)
         return Session(self, self._options)
 
     def run(self, argv: Sequence[Argument] | str, **options: Any) -> CompletedCommand:

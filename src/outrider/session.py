@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from outrider import calls, stdio, tracing
 from outrider.chain import Chain
@@ -54,7 +54,7 @@ class Session:
         if self.connection.lasting is not None:
             self.connection.lasting.sessions.add(self)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -553,23 +553,28 @@ def _connect(chain: Chain, options: Options) -> Connection:
 
 def _limit_all(connection: Connection) -> None:
     """Set the limits of the whole far end, its guardian apart."""
-    options = connection.options
-    connection.provide("limits")
-    segments, flags = calls.pack_far("limits", "apply", options.limits), 0
-    if options.trust == "data":
-        flags |= AS_DATA
-    request = connection.new_request(None, options.open_timeout or 60)
     try:
-        connection.send(wire.CALL, request.ident, segments, flags)
-        connection.wait(request)
-        if request.value[0] == wire.RAISED:
-            about = calls.answer(request.value[2], {"message": str})
+        answered = call_far(connection, "limits", "apply", connection.options.limits)
+        if answered[0] == wire.RAISED:
+            about = calls.answer(answered[2], {"message": str})
             raise RouteError(
                 about["message"], hop=connection.place, hint="see `ulimit -a` and `ulimit -aH` there"
             )
     except BaseException:
         connection.close()
         raise
+
+
+def call_far(connection: Connection, module: str, function: str, argument: Any) -> Any:
+    """What a function of the far end's own answers: (kind, flags, segments)."""
+    connection.provide(module)
+    segments, flags = calls.pack_far(module, function, argument), 0
+    if connection.options.trust == "data":
+        flags |= AS_DATA
+    request = connection.new_request(None, connection.options.open_timeout or 60)
+    connection.send(wire.CALL, request.ident, segments, flags)
+    connection.wait(request)
+    return request.value
 
 
 def _pairs(paths: Paths) -> list[tuple[str, str]]:

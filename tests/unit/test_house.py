@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "carried",
     ),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
+    ("sandboxed",),
     ("route",),
     ("fanout",),
     ("items",),

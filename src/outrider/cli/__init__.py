@@ -19,6 +19,7 @@ VERBS = (
     "call",
     "map",
     "group",
+    "sandbox",
     "shell",
     "debug",
     "cp",

@@ -73,6 +73,7 @@ LATER = (
     "receiving",
     "files",
     "resources",
+    "images",
     "generators",
     "channel",
     "sandbox",

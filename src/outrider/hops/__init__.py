@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from outrider.hops.login import Login as login
     from outrider.hops.podman import Podman as podman
     from outrider.hops.relay import Relay as relay
+    from outrider.hops.sandbox import Sandbox as sandbox
     from outrider.hops.slurm import Slurm as slurm
     from outrider.hops.ssh import Ssh as ssh
     from outrider.hops.sudo import Sudo as sudo
@@ -39,6 +40,7 @@ FILES = {
     "login": "login",
     "podman": "podman",
     "relay": "relay",
+    "sandbox": "sandbox",
     "singularity": "apptainer",
     "slurm": "slurm",
     "ssh": "ssh",
@@ -75,6 +77,7 @@ __all__ = [
     "login",
     "podman",
     "relay",
+    "sandbox",
     "singularity",
     "slurm",
     "ssh",

@@ -39,6 +39,18 @@ def seconds(text: str | float, *, hop: str, key: str = "time") -> int:
     return max(1, round(total))
 
 
+def duration(text: str | float, *, hop: str, key: str = "time") -> float:
+    """Seconds in `text`, parts of them too: a number of them, `500ms`, `1.5s` or any other form that `seconds` reads."""
+    words = str(text).strip().lower()
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|)", words)
+    if found is None:
+        return float(seconds(text, hop=hop, key=key))
+    total = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    if not 0 < total < 1e10:
+        raise ConfigError(f"not a time: {text!r}", hop=hop, key=key, hint="write it like 2s, 500ms or 1m30s")
+    return total
+
+
 def _clock(words: str) -> float:
     # As Slurm has it: two parts are minutes and seconds, but after days they are hours and minutes.
     found = re.fullmatch(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?", words)
