@@ -373,9 +373,9 @@ class Jails:
             message, _ = self.warden.receive()
         except (OSError, ValueError):
             message = None
-        if message is None:
+        if message is None or "broken" in message:
             self.gone = True
-            self._lost("the sandbox's warden was ended")
+            self._lost("the sandbox's warden was ended" + (": " + message["broken"] if message else ""))
         elif "unable" in message:
             self._lost("the native sandbox engine cannot work here: %s" % message["unable"])
         elif "ready" in message:

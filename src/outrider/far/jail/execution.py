@@ -13,6 +13,8 @@ TYPES = False
 if TYPES:
     from typing import Any
 
+PATIENCE = 2.0
+"""Seconds for a slot to end a job, before it is ended with it."""
 SOONEST = 0.004
 """Seconds between two looks at a job's processor time, at the least."""
 SELDOM = 0.25
@@ -34,6 +36,7 @@ class Execution:
         self.began: Any = None
         self.killed_at: Any = None
         self.failed: Any = None
+        self.tries = 0
         self.next_look: Any = None
         self.memory_killed = False
 
@@ -116,15 +119,15 @@ class Execution:
         if self.limits.get("wall") is not None and self.cause is None:
             times.append(self.began + self.limits["wall"])
         if self.killed_at is not None:
-            times = [self.killed_at + 0.5]
+            times = [self.killed_at + PATIENCE]
         return min(times)
 
     def look(self, now):
         """End it if it is over a limit; else say when to look again."""
         wall, limit = self.limits.get("wall"), self.limits.get("time")
         if self.killed_at is not None:
-            if now >= self.killed_at + 0.5:
-                self._make_end()
+            if now >= self.killed_at + PATIENCE:
+                self._make_end(now)
             return None
         self._note_start()
         if wall is not None and now - self.began >= wall:
@@ -166,11 +169,13 @@ class Execution:
             except OSError:
                 pass
 
-    def _make_end(self):
-        """Init does not manage to: something of it hangs in the kernel, or never got to run."""
+    def _make_end(self, now):
+        """Init does not manage to: something of it hangs in the kernel. If that cannot even be killed, it is left behind."""
+        self.killed_at = now
+        self.tries += 1
         if self.slot.group is not None:
             self.slot.group.kill()
-        self.slot.end()
+        self.slot.kill()
 
     def stopped(self, machine):
         """The filter has stopped a call of it."""

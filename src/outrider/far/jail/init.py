@@ -18,6 +18,8 @@ if TYPES:
     from typing import Any
 
 NAME = b"sandbox"
+PATIENCE = 2.0
+"""Seconds for all that a job has left to die."""
 
 
 def live(fd, view, about, alone):
@@ -157,20 +159,32 @@ class Init:
             if pid == self.child:
                 return self._ended(status, used)
 
+    def _another_died(self, deadline):
+        """Wait for the next to die; False if none does in time: something of it hangs in the kernel."""
+        poll = select.poll()
+        poll.register(self.woken, select.POLLIN)
+        self._kill_all()
+        if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
+            return False
+        self._drain()
+        return True
+
     def _ended(self, status, used):
         ended = time.monotonic()
         left = 0
         self._kill_all()
         peak = used.ru_maxrss
-        while True:
+        stuck = False
+        while not stuck:
             try:
-                _, _, used = os.wait4(-1, 0)
-            except InterruptedError:
-                continue
+                pid, _, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 break
-            left += 1
-            peak = max(peak, used.ru_maxrss)
+            if pid:
+                left += 1
+                peak = max(peak, used.ru_maxrss)
+            else:
+                stuck = not self._another_died(ended + PATIENCE)
         self.child = 0
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         before = self.usage
@@ -178,6 +192,7 @@ class Init:
             "status": status,
             "ended": ended,
             "left": left,
+            "stuck": stuck,
             "user_s": now.ru_utime - before.ru_utime,
             "system_s": now.ru_stime - before.ru_stime,
             "switches": now.ru_nvcsw + now.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,

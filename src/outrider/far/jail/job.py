@@ -78,6 +78,11 @@ def _get_ready(view, about):
     os.setresgid(root.JOB, root.JOB, root.JOB)
     os.setresuid(root.JOB, root.JOB, root.JOB)
     syscalls.drop_capabilities()
+    if view.network:
+        try:
+            syscalls.keep_to_own_sockets()
+        except OSError:  # an older kernel; docs/sandbox-threats.md says so
+            pass
     told["filter"] = syscalls.listen_to_filter(about["filter"])
     return told
 

@@ -46,7 +46,6 @@ ETC = (
     "texmf",
     "timezone",
 )
-FOR_THE_NETWORK = ("hosts", "resolv.conf", "services")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 OWN = ("dev", "proc", "sys", "tmp", "run", "etc")
 """Top folders that are never bound from a root folder of the caller's (`etc` is, but file by file)."""
@@ -65,11 +64,7 @@ def _makedirs(path):
 
 def _bind(source, target, writable=False, devices=False):
     """Bind `source`, and what is mounted below it, at `target`, which is made."""
-    if os.path.isdir(source):
-        _makedirs(target)
-    else:
-        _makedirs(os.path.dirname(target))
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    _make_like(source, target)
     syscalls.mount(source, target, flags=BIND | REC)
     wanted = NOSUID | (0 if devices else NODEV) | (0 if writable else RDONLY)
     try:
@@ -78,6 +73,14 @@ def _bind(source, target, writable=False, devices=False):
         if error.errno != errno.ENOSYS:
             raise
         _remount(target, wanted)
+
+
+def _make_like(source, target):
+    if os.path.isdir(source):
+        _makedirs(target)
+    elif not os.path.exists(target):
+        _makedirs(os.path.dirname(target))
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def _remount(target, flags):
@@ -102,8 +105,10 @@ def _carry(source, target):
 
 
 def _write(target, contents):
+    """A new file, through no link."""
     _makedirs(os.path.dirname(target))
-    with open(target, "wb") as file:
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+    with os.fdopen(os.open(target, flags, 0o644), "wb") as file:
         file.write(contents)
 
 
@@ -119,10 +124,14 @@ class View:
         if not os.path.isabs(self.folder) or self.folder == "/" or ".." in self.folder.split("/"):
             raise ViewError("the job's folder must be an absolute path below /, not %r" % self.folder)
         os.mkdir(place, 0o755)
+        syscalls.mount("outrider", place, "tmpfs", NOSUID, "mode=755,size=64m,nr_inodes=16k")
         try:
             self._assemble()
-        except OSError as error:
-            raise ViewError("its root cannot be assembled: %s" % error) from None
+        except BaseException as error:
+            syscalls.umount(place)
+            if isinstance(error, OSError):
+                raise ViewError("its root cannot be assembled: %s" % error) from None
+            raise
 
     def _assemble(self):
         base = self.root or ""
@@ -136,15 +145,24 @@ class View:
         self._etc(base)
         self._devices()
         for name in ("/proc", "/tmp", "/var/tmp", "/run", "/sys", SCRATCH, self.folder):
-            if not os.path.isdir(self.path + name):
-                _makedirs(self.path + name)
+            _makedirs(self._inside(name))
         for number, (source, inside, writable) in enumerate(self.binds):
             self._add(number, source, inside, writable)
 
+    def _inside(self, path):
+        """Where `path` of the view is made: through no link, which could lead out of it, to the host's own files."""
+        at = self.path
+        for name in path.split("/"):
+            at = os.path.join(at, name)
+            if os.path.islink(at):
+                raise ViewError("%s leads through a link, and cannot be mounted on" % path)
+        return at
+
     def _etc(self, base):
-        wanted = (
-            ETC if self.root is None else os.listdir(base + "/etc") if os.path.isdir(base + "/etc") else ()
-        )
+        wanted = list(ETC)
+        if self.root is not None:
+            real = os.path.isdir(base + "/etc") and not os.path.islink(base + "/etc")
+            wanted = os.listdir(base + "/etc") if real else []
         made = {"passwd", "group", "hosts", "hostname", "resolv.conf"}
         for name in wanted:
             if name not in made and os.path.lexists(base + "/etc/" + name):
@@ -159,10 +177,9 @@ class View:
         }
         for name, text in texts.items():
             _write(self.path + "/etc/" + name, text)
-        for name in FOR_THE_NETWORK if self.network else ():
-            if os.path.exists("/etc/" + name):
-                with open("/etc/" + name, "rb") as file:
-                    _write(self.path + "/etc/" + name, file.read(MOST_COPIED))
+        if self.network and os.path.exists("/etc/resolv.conf"):
+            with open("/etc/resolv.conf", "rb") as file:
+                _write(self.path + "/etc/resolv.conf", file.read(MOST_COPIED))
 
     def _devices(self):
         for name in DEVICES:
@@ -185,10 +202,10 @@ class View:
         inside = os.path.normpath(inside)
         if any((inside + "/").startswith(part + "/") for part in self.scratch):
             staged = "/.binds/%d" % number
-            _bind(source, self.path + staged, writable)
+            _bind(source, self._inside(staged), writable)
             self.late.append((staged, inside))
         else:
-            _bind(source, self.path + inside, writable)
+            _bind(source, self._inside(inside), writable)
 
 
 class Views:
@@ -197,6 +214,7 @@ class Views:
     def __init__(self):
         """After this the process is in a mount namespace of its own (and, if it may not otherwise, in a user namespace)."""
         self.known = {}
+        self.made = 0
         self.place = None
 
     def get(self, key):
@@ -204,14 +222,15 @@ class Views:
         if self.place is None:
             self._settle(key)
         if key not in self.known:
-            self.known[key] = View("%s/%d" % (self.place, len(self.known)), key)
+            self.made += 1
+            self.known[key] = View("%s/%d" % (self.place, self.made), key)
         return self.known[key]
 
     def _settle(self, key):
         sources = [bind[0] for bind in key[1]] + [key[0] or "/usr"]
         for place in PLACES:
             if os.path.isdir(place) and not any(_below(source, place) for source in sources):
-                syscalls.mount("outrider", place, "tmpfs", NOSUID, "mode=755,size=64m,nr_inodes=16k")
+                syscalls.mount("outrider", place, "tmpfs", NOSUID, "mode=755,size=1m,nr_inodes=10k")
                 self.place = place
                 return
         raise ViewError("there is no folder to assemble a view in")
@@ -262,9 +281,5 @@ def _limits(disk, files):
 def _bind_late(view):
     """The caller's binds below the scratch folders."""
     for staged, inside in view.late:
-        if os.path.isdir(staged):
-            _makedirs(inside)
-        else:
-            _makedirs(os.path.dirname(inside))
-            os.close(os.open(inside, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        _make_like(staged, inside)
         syscalls.mount(staged, inside, flags=BIND | REC)

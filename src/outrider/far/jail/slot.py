@@ -84,13 +84,17 @@ class Slot:
         """Kill init, and the kernel all with it; safe to call again."""
         if self.state != GONE:
             self.state = GONE
-            try:
-                os.kill(self.pid, 9)
-            except OSError:
-                pass
+            self.kill()
             self.init.close()
             self.let_go()
             self.shared.close()
+
+    def kill(self):
+        """Kill init, which ends its channel."""
+        try:
+            os.kill(self.pid, 9)
+        except OSError:
+            pass
 
     def reaped(self):
         """True once init is no more."""

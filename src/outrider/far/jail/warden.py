@@ -49,6 +49,8 @@ def main(fd):
         warden.serve()
     except SystemExit:
         pass
+    except Exception as error:
+        far.send({"broken": "%s: %s" % (type(error).__name__, error)})
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if warden is not None:
@@ -104,6 +106,8 @@ class Warden:
             for job in list(self.jobs.values()):
                 if job.slot is not None and job.due() <= now:
                     job.look(now)
+                    if job.tries > 2:
+                        self._lost(job.slot, "it cannot be killed")
             if not busy:
                 self._in_idle_time()
 
@@ -287,7 +291,7 @@ class Warden:
         job = each.job
         if job is None:
             return
-        clean = about["connections"] == 0 or each.view.network
+        clean = not about["stuck"] and (about["connections"] == 0 or each.view.network)
         if _readable(each.child.fd):
             job.failed = each.child.receive()[0]
         self._report(each, job, about)
