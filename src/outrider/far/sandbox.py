@@ -416,9 +416,21 @@ class Jails:
                 processes.remove_tree(folder)
                 self.guardian.forget_folder(folder)
             self._folders = [folder for folder in self._folders if os.path.isdir(folder)]
-            if not self._folders:
+            if not self._reap_slots() and not self._folders:
                 return
             time.sleep(0.01)
+
+    def _reap_slots(self):
+        """Collect the inits of the slots, which come to this process where it is their subreaper; True if some still live."""
+        left = False
+        for pid in os.listdir("/proc"):
+            about = (
+                processes._read("/proc/%s/stat" % pid).rpartition(b")")[2].split() if pid.isdigit() else ()
+            )
+            if len(about) > 3 and int(about[3]) == self.process.pid:  # it is of the warden's session
+                left = left or about[0] != b"Z"
+                processes.reap([int(pid)])
+        return left
 
     def _finish(self, command):
         if not command.over():
