@@ -421,11 +421,11 @@ class Jails:
             time.sleep(0.01)
 
     def _reap_slots(self):
-        """Collect the inits of the slots, which come to this process where it is their subreaper; True if some still live."""
+        """Collect the inits of the slots, which come to this process where it is their subreaper; True if some live."""
         left = False
         for pid in os.listdir("/proc"):
             about = (
-                processes._read("/proc/%s/stat" % pid).rpartition(b")")[2].split() if pid.isdigit() else ()
+                processes._read("/proc/%s/stat" % pid).rpartition(b")")[2].split() if pid.isdigit() else []
             )
             if len(about) > 3 and int(about[3]) == self.process.pid:  # it is of the warden's session
                 left = left or about[0] != b"Z"
