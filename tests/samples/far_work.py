@@ -406,3 +406,61 @@ def under_way():
         "owners": len(far.output._owners),
         "starting": len(far.starting),
     }
+
+
+def ends_a_forked_child():
+    """(How the child ended, whether another process of the call goes on)."""
+    import multiprocessing
+
+    other = subprocess.Popen(["sleep", "1000"])
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    child.start()
+    time.sleep(0.2)
+    child.terminate()
+    child.join(10)
+    time.sleep(0.2)
+    goes_on = other.poll() is None
+    other.kill()
+    other.wait()
+    return child.exitcode, goes_on
+
+
+def comes_back_twice(number):
+    child = os.fork()
+    if not child:
+        return "the child"
+    assert os.waitpid(child, 0)[1] == 0
+    return number
+
+
+def imports_in_a_forked_child():
+    """What an import says there that only the near end could answer."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            import nowhere_at_all  # noqa: F401
+        except ImportError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        os.waitpid(child, 0)
+        return os.read(reader, 1000).decode()
+    finally:
+        os.close(reader)
+
+
+def prints_in_forked_children(lines):
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            try:
+                for number in range(lines):
+                    print("line %d" % number + "x" * 200)
+            finally:
+                os._exit(0)
+        children.append(child)
+    return [os.waitpid(child, 0)[1] for child in children]

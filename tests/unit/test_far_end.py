@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from outrider import FarError, OutriderError, Route, TimedOut
-from outrider.hops import local
+from outrider.hops import local, tempdir
 from tests.samples import far_work
 from tests.unit.test_session import gone
 from tests.world.fixtures import find_python
@@ -141,3 +143,29 @@ def test_nothing_is_remembered_of_calls_that_were_cancelled():
         while (left := far.call(far_work.under_way)) != EMPTY and time.monotonic() < until:
             time.sleep(0.1)
         assert left == EMPTY
+
+
+def test_a_forked_child_of_a_call_is_no_far_end():
+    with Route(local(), tempdir()).options(show=False, timeout=20).open() as far:
+        folder = far.call(far_work.where)
+        beside = far.submit(time.sleep, 1000)
+        for main in (False, True):
+            if main:
+                beside.cancel()
+                time.sleep(0.1)
+            assert far.call(far_work.ends_a_forked_child) == (-signal.SIGTERM, True)
+            assert [far.call(far_work.comes_back_twice, number) for number in range(3)] == [0, 1, 2]
+            assert "import it before the fork" in far.call(far_work.imports_in_a_forked_child)
+            assert far.call(far_work.where) == folder
+            assert Path(folder).exists()
+    assert not Path(folder).exists()
+
+
+def test_what_forked_children_print_goes_through_their_parent_alone():
+    with HERE.open() as far, ThreadPoolExecutor(1) as threads:
+        printing = threads.submit(
+            lambda: [far.call(far_work.prints_in_forked_children, 2000) for _ in range(3)]
+        )
+        while not printing.done():
+            assert len(far.call(bytes, 4_000_000)) == 4_000_000
+        assert printing.result() == [[0, 0]] * 3

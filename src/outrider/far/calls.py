@@ -1,6 +1,7 @@
 """Calls at the far end: unpack, run, pack the value. What few calls need (a failure, a state) is imported then."""
 
 import io
+import os
 import sys
 import time
 from _thread import get_ident
@@ -114,6 +115,7 @@ class Calls:
         self.cancelled = set()
         self.streams = {}
         self.interrupt = set()  # those that the main thread's signal handler is to interrupt
+        self.in_fork = False
         self.sweep = bool  # what to do between the end of a cancelled call and its answer
 
     def run_in_thread(self, ident, flags, segments, main_thread):
@@ -139,6 +141,8 @@ class Calls:
         except CallCancelled:
             wanted = self._leave(ident, beside)
         if not wanted:  # it was given up, and answered for
+            if self.in_fork:  # a child that the call forked came back from it too: one answer is enough
+                os._exit(outcome is None or outcome[0] != wire.RESULT)
             self.cancelled.discard(ident)
             return
         if outcome is None:
@@ -151,6 +155,13 @@ class Calls:
             pass
         self.output.finish()
         self.link.send(outcome[0], ident, outcome[1], outcome[2])
+
+    def forked(self):
+        """In a child that a call forks: none of the calls is its own to answer."""
+        self.in_fork = True
+        self.threads.clear()
+        self.output.forked()
+        self.modules.ask = self.modules.cannot_ask
 
     def _leave(self, ident, beside):
         """From here on nothing interrupts this thread; false if nobody waits for its call any more."""

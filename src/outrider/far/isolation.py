@@ -267,6 +267,7 @@ class Child:
         modules = self.far.modules
         modules.link = self.link
         modules.pending = {}
+        del modules.ask  # it can: by way of its parent
         _renew_importing()
         name, _, value = one.mark.partition("=")
         os.environ[name] = value

@@ -31,6 +31,7 @@ class Far:
         self.files = None
         self.isolation = None
         self.inputs = {}
+        self.handlers = {}
         self.making = RLock()
         self.order = allocate_lock()
         self.starting = {}
@@ -93,6 +94,19 @@ class Far:
         self.modules = NearModules(self.link, near_python)
         self.modules.install()
         self.calls = Calls(self.link, self.output, self.modules, self.inputs)
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self):
+        """In a child that a call forks: it is no far end, and what it does must not reach its parent's stream."""
+        self.closing.acquire(False)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (self.link.reader.fd, self.link.write_fd):
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) is handler:
+                signal.signal(number, signal.SIG_DFL)
+        self.calls.forked()
 
     @staticmethod
     def _take_descriptors():
@@ -188,11 +202,15 @@ class Far:
 
     def serve(self):
         """The main thread's life: read a message, and run it here if it is a call."""
-        signal.signal(signal.SIGURG, self._interrupted)
-        signal.signal(signal.SIGTERM, lambda *_: self.ended("terminated"))
-        signal.signal(signal.SIGHUP, lambda *_: self.ended("hung up"))
-        # Not SIG_IGN, which every command started here would inherit: Ctrl-C in a far shell would do nothing.
-        signal.signal(signal.SIGINT, lambda *_: None)
+        self.handlers = {
+            signal.SIGURG: self._interrupted,
+            signal.SIGTERM: lambda *_: self.ended("terminated"),
+            signal.SIGHUP: lambda *_: self.ended("hung up"),
+            # Not SIG_IGN, which every command started here would inherit: Ctrl-C in a far shell would do nothing.
+            signal.SIGINT: lambda *_: None,
+        }
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
         start_new_thread(self._stand_in, ())
         reading = self.link.reading
         while True:

@@ -71,6 +71,13 @@ class NearModules:
             raise ImportError("the near end went away while it was asked for module %r" % name, name=name)
         return slot.value
 
+    @staticmethod
+    def cannot_ask(question):
+        """In a child that a call forks: the answer would come to its parent."""
+        name = question["module"]
+        words = "No module named %r here, and a forked child cannot ask the near end for it: import it before the fork"
+        raise ModuleNotFoundError(words % name, name=name)
+
     def answer(self, ident, segments):
         """SOURCE came, asked for or ahead: {module: None or {"file", "package", "source"}}, or a package's data."""
         slot = self.pending.pop(ident, None)

@@ -41,6 +41,12 @@ class CallOutput:
     def begin(self, ident):
         self._owners[get_ident()] = ident
 
+    def forked(self):
+        """In a forked child: what it prints goes into the pipes, to be read by its parent alone."""
+        self._owners.clear()
+        self._lock = RLock()
+        self._poll = select.poll()
+
     def has_call(self, thread):
         """Whether that thread runs a call, whose end nobody has been told yet."""
         return thread in self._owners
