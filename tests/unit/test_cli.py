@@ -416,6 +416,13 @@ def test_the_debugger_stands_where_the_function_raised():
         assert terminal.end() == 1
 
 
+def test_what_is_typed_ahead_for_the_debugger_stops_nobody():
+    typed = b"c\n" + b"p a\n" * 100_000
+    done = outrider("debug", "--enable", "local", f"{WORK}:asks_for", "0.5", stdin=typed, timeout=60)
+    assert done.returncode == 0
+    assert int(done.stdout.split()[-1]) > 1
+
+
 # --- cp -----------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """A call under pdb, which talks over the call's own channels."""
 
 import io
-import os
 
 from . import wire
 
@@ -10,10 +9,8 @@ def debugged(link, inputs, ident, function):
     """`function` under pdb, talking over the call's own channels."""
     import pdb  # noqa: T100  # this is the debugger that the user asked for
 
-    reader, writer = os.pipe()
-    inputs[ident] = writer
-    talk = CallTalk(link, ident)
-    debugger = pdb.Pdb(stdin=os.fdopen(reader, "r"), stdout=talk, nosigint=True, readrc=False)  # type: ignore[arg-type]
+    talk = CallTalk(link, ident, inputs[ident])
+    debugger = pdb.Pdb(stdin=talk, stdout=talk, nosigint=True, readrc=False)  # type: ignore[arg-type]
     debugger.prompt = "(far pdb) "
 
     def run(*args, **kwargs):
@@ -25,17 +22,31 @@ def debugged(link, inputs, ident, function):
             debugger.interaction(None, error.__traceback__)
             raise
         finally:
-            os.close(inputs.pop(ident))
+            del inputs[ident]
 
     return run
 
 
 class CallTalk(io.TextIOBase):
-    """Text that goes straight to the near end as output of one call."""
+    """Text that goes straight to the near end as output of one call, and lines that come from there."""
 
-    def __init__(self, link, ident):
+    def __init__(self, link, ident, typed):
         self.link = link
         self.ident = ident
+        self.typed = typed
+        self.rest = b""
+        self.over = False
+
+    def readline(self, size=-1):
+        while b"\n" not in self.rest and not self.over:
+            if not self.typed.value:
+                self.typed.sleep(None)
+                continue
+            piece = self.typed.value.popleft()
+            self.over = piece is None
+            self.rest += piece or b""
+        line, newline, self.rest = self.rest.partition(b"\n")
+        return (line + newline).decode("utf-8", "replace")
 
     def write(self, text):
         self.link.send_frame(wire.DATA, self.ident, text.encode("utf-8", "replace"), wire.STDOUT)

@@ -6,6 +6,7 @@ from _thread import allocate_lock
 
 from . import wire
 from .calls import DURATION, INVOKE, CallCancelled, pack_value
+from .quick import release
 
 BEGIN = 1
 """Flag of the first ITEM: the value is a generator, and its items follow."""
@@ -47,10 +48,7 @@ class Stream:
         self.notify()
 
     def notify(self):
-        try:
-            self.wake.release()
-        except RuntimeError:  # nobody waits
-            pass
+        release(self.wake)
 
     def cancel(self, interrupt):
         """Have it end: `interrupt()` raises CallCancelled in the generator's own code; elsewhere it looks for itself."""

@@ -9,7 +9,7 @@ from _thread import RLock, allocate_lock, get_ident, start_new_thread
 
 from . import data, link, wire
 from .guardian import SESSION_MARK, Guardian
-from .quick import signal
+from .quick import release, signal
 
 TICK = 0.005
 """Seconds between the stand-in's looks at whether the main thread is stuck in a call; a fifth of it in a crowd."""
@@ -21,6 +21,15 @@ FAR_IDENTS = 0x80000000
 LIMIT = 1 << 40
 
 
+class Typed(dict):  # type: ignore[type-arg]
+    """{call: a slot with what was typed for its debugger}: made by whoever comes first, that or the debugger."""
+
+    def __missing__(self, ident):
+        slot = link.Slot()
+        slot.value = deque()
+        return self.setdefault(ident, slot)
+
+
 class Far:
     """The far end's own state. Made once."""
 
@@ -30,7 +39,7 @@ class Far:
         self.commands = None
         self.files = None
         self.isolation = None
-        self.inputs = {}
+        self.inputs = Typed()
         self.handlers = {}
         self.making = RLock()
         self.order = allocate_lock()
@@ -237,7 +246,7 @@ class Far:
                     self.main_wake.acquire(True, 0.05)
                     self.main_waits = False
                     continue
-                _release(self.taken)
+                release(self.taken)
             if message[0] == wire.CALL:
                 self._run_here(message)
             else:
@@ -255,7 +264,7 @@ class Far:
         del message
         self.serial += 1
         if self.resting:
-            _release(self.stir)
+            release(self.stir)
         self.main_ident = ident
         try:
             self.calls.run(ident, flags, segments)
@@ -310,7 +319,7 @@ class Far:
                 finally:
                     self.link.reading.release()
                     self.link.pass_on()
-                    _release(self.main_wake)
+                    release(self.main_wake)
 
     def _read_for_main(self):
         """Read until a call comes while the main thread waits for one: it then reads for itself again."""
@@ -334,7 +343,7 @@ class Far:
             return False
         self.calls.threads[message[1]] = self.main_thread
         self.inbox.append(message)
-        _release(self.main_wake)
+        release(self.main_wake)
         until = time.monotonic() + 4 * TICK
         while self.inbox and time.monotonic() < until:
             self.taken.acquire(True, TICK)
@@ -418,8 +427,9 @@ class Far:
             self.commands.running[ident].input(piece, ends)
         elif self.files is not None and self.files.knows(ident):
             self.files.input(ident, piece, ends)
-        elif ident in self.inputs:
-            os.write(self.inputs[ident], piece)
+        elif ident in self.calls.threads:
+            self.inputs[ident].value.extend([piece, None] if ends else [piece])
+            self.inputs[ident].wake()
 
     def _cancel(self, ident):
         if self.commands is not None and ident in self.commands.running:
@@ -446,13 +456,6 @@ class Far:
                 clean_up(self, reason)
             finally:
                 os._exit(0)
-
-
-def _release(lock):
-    try:
-        lock.release()
-    except RuntimeError:  # nobody waits for it
-        pass
 
 
 def main():

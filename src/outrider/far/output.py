@@ -8,6 +8,7 @@ import time
 from _thread import RLock, allocate_lock, get_ident, start_new_thread
 
 from . import wire
+from .quick import release
 
 PIECE = 65536
 
@@ -68,10 +69,7 @@ class CallOutput:
 
     def _make_room(self):
         if self._room.locked():
-            try:
-                self._room.release()
-            except RuntimeError:  # somebody else was quicker
-                pass
+            release(self._room)
 
     def _owner(self):
         owners = list(self._owners.values())

@@ -3,7 +3,15 @@
 import _signal as signal  # type: ignore[import-not-found]  # signal itself imports enum and more
 import _struct as struct  # all of it: struct only gives it its name
 
-__all__ = ["signal", "struct", "threading_of"]
+__all__ = ["release", "signal", "struct", "threading_of"]
+
+
+def release(lock):
+    """Wake who waits for `lock`, or will: several who do so at once are one."""
+    try:
+        lock.release()
+    except RuntimeError:  # it is free already
+        pass
 
 
 def threading_of(main_thread):
