@@ -42,6 +42,9 @@ def limits(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--allow-missing", multiple=True, metavar="NAME", help="A guarantee that you can do without."
         ),
+        click.option(
+            "--strict", is_flag=True, help="Refuse where memory or time would be limited less exactly."
+        ),
         click.option("--fresh", is_flag=True, help="A jail in which nothing ever ran."),
         click.option("--rootfs", metavar="DIR", help="A folder there to be its whole file system."),
         click.option("--image", metavar="NAME", help="A sandbox image to be its whole file system."),

@@ -27,6 +27,7 @@ DEFAULTS = {
     "limits": {},
     "network": False,
     "fresh": False,
+    "strict": False,
     "allow_missing": [],
     "root": None,
     "binds": [],

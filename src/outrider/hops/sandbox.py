@@ -28,8 +28,9 @@ class Sandbox(Hop):
     {path inside: file here} to put into its folder; `ro`: {folder there: path inside} to show it, read-only; `collect`:
     paths inside to bring back. `rootfs`: a folder there, or `image`: a sandbox image, to be its whole file system; without,
     it sees that machine's own programs and libraries. `engine`: one of native, isolate, bwrap, sio2jail, proot, none;
-    without, the strongest that works there. `allow_missing`: guarantees that you can do without. `fresh`: a jail in which
-    nothing ever ran, at some milliseconds more.
+    without, the strongest that works there. `allow_missing`: guarantees that you can do without. `strict`: refuse also where
+    memory or processor time would be limited less exactly, by looking now and then, as no control groups may be used there.
+    `fresh`: a jail in which nothing ever ran, at some milliseconds more.
     """
 
     _: KW_ONLY
@@ -51,6 +52,7 @@ class Sandbox(Hop):
     engine: str | None = None
     allow_missing: Words = ()
     fresh: bool = False
+    strict: bool = False
 
     name: ClassVar[str] = "sandbox"
     leaves: ClassVar[bool] = True
@@ -107,6 +109,7 @@ class Sandbox(Hop):
             "limits": self.limits(),
             "network": self.network,
             "fresh": self.fresh,
+            "strict": self.strict,
             "allow_missing": list(self.allow_missing),
             "root": self.rootfs,
             "binds": [[there, inside, False] for there, inside in self._shown()],
@@ -120,7 +123,7 @@ class Sandbox(Hop):
             value = getattr(self, key)
             if value is not None:
                 words += [f"--{key.replace('_', '-')}", str(value)]
-        words += ["--network"] * self.network + ["--fresh"] * self.fresh
+        words += ["--network"] * self.network + ["--fresh"] * self.fresh + ["--strict"] * self.strict
         for there, inside in self._shown():
             words += ["--ro", f"{there}:{inside}"]
         for name in self.allow_missing:

@@ -313,7 +313,7 @@ def rlimits(limits, slot):
     if limits.get("processes") is not None:
         wanted[resource.RLIMIT_NPROC] = _both(limits["processes"] + 1, None)
     if limits.get("memory") is not None and slot.group is None:
-        wanted[resource.RLIMIT_DATA] = _both(limits["memory"] + max(limits["memory"], 64 << 20), None)
+        wanted[resource.RLIMIT_DATA] = _both(4 * limits["memory"] + (256 << 20), None)
     return [(kind, *_within(kind, pair)) for kind, pair in wanted.items()]
 
 

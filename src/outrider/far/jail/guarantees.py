@@ -22,6 +22,10 @@ BY_LIMIT = (
 )
 
 
+ROUGHLY = (MEMORY, CPU)
+"""Still limited where they cannot be held, only less exactly: refused for a strict job alone, and told to all."""
+
+
 def asked_for(spec):
     """The guarantees that a job needs."""
     wanted = [name for limit, name in BY_LIMIT if spec["limits"].get(limit) is not None]
@@ -33,6 +37,8 @@ def asked_for(spec):
 def refusal(spec, missing, engine):
     """Why a job is not run, or None: it asks for what cannot be held here, and does not say that it can do without."""
     lacking = [name for name in asked_for(spec) if name in missing and name not in spec["allow_missing"]]
+    if not spec["strict"]:
+        lacking = [name for name in lacking if name not in ROUGHLY]
     if not lacking:
         return None
     reasons = "; ".join("%s (%s)" % (name, missing[name]) for name in lacking)
