@@ -17,6 +17,7 @@ from outrider import Route, Session, errors, hops
 from outrider.command import Command
 from outrider.far import data, wire
 from outrider.far.jail import guarantees
+from tests.world.fixtures import find_python
 from tests.world.machine import find_program, wait_for
 
 MIB = 1 << 20
@@ -396,6 +397,22 @@ def test_many_at_once(jail: Jail) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
+def test_with_every_python(version: str) -> None:
+    with Route.named("local").options(python=find_python(version)).open() as session:
+        jail = Jail(session)
+        try:
+            jail.run("/bin/true")
+        except errors.Refused as error:
+            pytest.skip(f"no native sandbox here: {error}")
+        for fresh in (False, True):
+            report, out, _ = jail.run("/bin/cat", "a", inputs=[["a", b"in", 0o600]], outputs=["a"], fresh=fresh)
+            assert (report["verdict"], out, report["outputs"]) == ("OK", b"in", {"a": b"in"})
+        assert jail.sh("exec yes")[0]["verdict"] == "OLE"
+        assert jail.sh("exec mount x /tmp -t tmpfs")[0]["verdict"] == "RV"
+        assert jail.sh("sleep 9", limits=limited(wall=0.2))[0]["verdict"] == "TLE"
 
 
 # --- what is left -----------------------------------------------------------------------------------------------------
