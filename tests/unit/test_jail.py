@@ -408,7 +408,9 @@ def test_with_every_python(version: str) -> None:
         except errors.Refused as error:
             pytest.skip(f"no native sandbox here: {error}")
         for fresh in (False, True):
-            report, out, _ = jail.run("/bin/cat", "a", inputs=[["a", b"in", 0o600]], outputs=["a"], fresh=fresh)
+            report, out, _ = jail.run(
+                "/bin/cat", "a", inputs=[["a", b"in", 0o600]], outputs=["a"], fresh=fresh
+            )
             assert (report["verdict"], out, report["outputs"]) == ("OK", b"in", {"a": b"in"})
         assert jail.sh("exec yes")[0]["verdict"] == "OLE"
         assert jail.sh("exec mount x /tmp -t tmpfs")[0]["verdict"] == "RV"
