@@ -109,7 +109,9 @@ def unpack(archive, root, most_files=MOST_FILES):
             elif member.issym() or member.islnk():
                 links.append((member.issym(), target, member.linkname))
             # What else there is, devices and pipes, a jail has of its own.
-    for symbolic, target, name in links:
+    for symbolic, target, name in sorted(
+        links
+    ):  # hard links first: none of them can lead through another kind
         _link(symbolic, target, name, root)
 
 

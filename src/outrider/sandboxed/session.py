@@ -251,10 +251,13 @@ class Sandbox(Session):
         )
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
         if not self._outer:
             super().close()
+        if pool is not None:
+            pool.shutdown()
 
 
 class _Jailed(CarriedOpening):
