@@ -123,8 +123,7 @@ class Warden:
     def _in_idle_time(self):
         lacking = self._lacking()
         if lacking:
-            key, shape = lacking
-            self._build(key, shape)
+            self._build_ahead(*lacking)
         elif self.ending or self.cgroups.dying:
             self._tidy()
 
@@ -137,12 +136,32 @@ class Warden:
     # --- slots --------------------------------------------------------------------------------------------------
 
     def _lacking(self):
-        """(view key, shape) of a slot that should be built ahead; None if there are enough."""
+        """(view key, shape) of a slot that should be built; None if there are enough. One that is being built will do."""
+        for job in self.waiting:
+            fresh = job.spec["fresh"]
+            alike = sum(other.key == job.key and other.spec["fresh"] == fresh for other in self.waiting)
+            if alike > sum(
+                each.state == slot.BUILDING and not (fresh and each.used) for each in self._of(job.key)
+            ):
+                return job.key, job.shape
         for key, (shape, fresh) in self.wanted.items():
             free = [each for each in self._of(key) if each.job is None]
             if len(free) < READY or (fresh and sum(not each.used for each in free) < READY):
                 return key, shape
         return None
+
+    def _build_ahead(self, key, shape):
+        try:
+            self._build(key, shape)
+        except (
+            root.ViewError,
+            OSError,
+        ) as error:  # too many processes, say: not to be tried again until somebody asks
+            self.wanted.pop(key, None)
+            if not self._of(key):
+                for job in [job for job in self.waiting if job.key == key]:
+                    self.waiting.remove(job)
+                    self._refuse(job, "a slot for it cannot be built: %s" % error)
 
     def _of(self, key):
         return [each for each in self.slots if each.key == key]
@@ -197,6 +216,8 @@ class Warden:
         self._retire(each)
         if broken_before:
             self.wanted.pop(each.key, None)
+            if self._of(each.key):
+                return
             for job in [job for job in self.waiting if job.key == each.key]:
                 self.waiting.remove(job)
                 self._refuse(job, "a slot for it cannot be built: %s" % (why or "its init was killed"))
@@ -240,14 +261,13 @@ class Warden:
         self.jobs[job.ident] = job
         self.waiting.append(job)
         try:
-            self._next()
-            if job in self.waiting:
-                self._build(job.key, job.shape)
+            self.views.get(job.key)
         except (root.ViewError, OSError) as error:
             self.waiting.remove(job)
             self._refuse(job, str(error))
         else:
             self.wanted[job.key] = job.shape, bool(job.spec["fresh"])
+            self._next()
 
     def _refuse(self, job, why):
         job.finish()
@@ -311,7 +331,7 @@ class Warden:
         alike = self._of(each.key)
         running = sum(other.state == slot.RUNNING for other in alike)
         idle = sum(other.used and other.state in (slot.ARMED, slot.BUILDING) for other in alike)
-        return idle >= min(KEPT, max(READY, running))
+        return idle > min(KEPT, max(READY, running))
 
     def _report(self, each, job, about):
         report = job.report(about, self.missing)
