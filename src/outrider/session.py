@@ -565,13 +565,15 @@ def _limit_all(connection: Connection) -> None:
         raise
 
 
-def call_far(connection: Connection, module: str, function: str, argument: Any) -> Any:
+def call_far(
+    connection: Connection, module: str, function: str, argument: Any, timeout: float | None = None
+) -> Any:
     """What a function of the far end's own answers: (kind, flags, segments)."""
     connection.provide(module)
     segments, flags = calls.pack_far(module, function, argument), 0
     if connection.options.trust == "data":
         flags |= AS_DATA
-    request = connection.new_request(None, connection.options.open_timeout or 60)
+    request = connection.new_request(None, timeout or connection.options.open_timeout or 60)
     connection.send(wire.CALL, request.ident, segments, flags)
     connection.wait(request)
     return request.value

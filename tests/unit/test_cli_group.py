@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -146,8 +145,7 @@ def test_a_terminal_shows_a_table_and_then_what_was_gathered():
 
 @pytest.mark.parametrize("more", [(), ("--lines",)])
 def test_ctrl_c_while_members_open(more):
-    sleep = f"sleep 98{os.getpid()}"
-    routes = [f"login(setup=['echo opening >/dev/tty; {sleep}{number}'])" for number in range(3)]
+    routes = [f"login(setup=['echo opening >/dev/tty; sleep 98764{number}'])" for number in range(3)]
     words = [word for route in routes for word in ("--on", route)]
     with on_terminal("group", "run", *more, *words, "--", "true", size=(24, 100)) as terminal:
         for _ in range(3):
@@ -158,4 +156,4 @@ def test_ctrl_c_while_members_open(more):
         assert terminal.restored()
         assert b"3 given up" in terminal.shown
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert sleep not in listed
+    assert "sleep 98764" not in listed
