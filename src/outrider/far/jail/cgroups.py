@@ -5,6 +5,8 @@ import time
 
 NEEDED = ("memory", "pids", "cpuacct")
 PREFIX = "outrider-"
+MOST_PROCESSES = 4096
+"""Of a job whose number is not limited: so many are enough to tell, and the host can stand them."""
 FILES_MATTER = 512 * 1024
 """Bytes of memory from which on it is looked at what of them are files' contents."""
 
@@ -234,7 +236,7 @@ class Version1(Group):
             self.files.write(both, -1)
         for path in order:
             self.files.write(path, limit)
-        self.files.write(self.pids + "/pids.max", "max" if processes is None else processes)
+        self.files.write(self.pids + "/pids.max", MOST_PROCESSES if processes is None else processes)
 
     def _counters(self):
         self.baseline = self.files.number(self.memory + "/memory.usage_in_bytes") or 0
@@ -308,7 +310,7 @@ class Version2(Group):
         self._try("memory.swap.max", 0)
         self._try("memory.oom.group", 1)
         self.files.write(self._file("memory.max"), "max" if memory is None else memory + self.baseline)
-        self.files.write(self._file("pids.max"), "max" if processes is None else processes)
+        self.files.write(self._file("pids.max"), MOST_PROCESSES if processes is None else processes)
 
     def _try(self, name, value):
         try:

@@ -7,7 +7,7 @@ import stat
 import struct
 import time
 
-from . import collecting, guarantees, job, seccomp, syscalls, verdict
+from . import cgroups, collecting, guarantees, job, seccomp, syscalls, verdict
 
 TYPES = False
 if TYPES:
@@ -310,8 +310,10 @@ def rlimits(limits, slot):
         wanted[resource.RLIMIT_CPU] = (seconds, seconds)
     if limits.get("disk") is not None:
         wanted[resource.RLIMIT_FSIZE] = _both(limits["disk"], None)
-    if limits.get("processes") is not None:
-        wanted[resource.RLIMIT_NPROC] = _both(limits["processes"] + 1, None)
+    processes = limits.get("processes")
+    wanted[resource.RLIMIT_NPROC] = _both(
+        (cgroups.MOST_PROCESSES if processes is None else processes) + 1, None
+    )
     if limits.get("memory") is not None and slot.group is None:
         wanted[resource.RLIMIT_DATA] = _both(4 * limits["memory"] + (256 << 20), None)
     return [(kind, *_within(kind, pair)) for kind, pair in wanted.items()]
