@@ -3,7 +3,7 @@
 # make check   the quick round: lint, format, types, unit tests; needs no test world
 # make fuzz    each fuzz target for a minute; ARGS='value --seconds 600' for one of them, for longer
 # make world   only the set-up of the test world
-# make soak    a million calls and ten thousand openings, and nothing may grow
+# make soak    a million calls, ten thousand openings and as many sandboxed jobs, and nothing may grow
 # make bench   measures us against peers and the floor, into bench/results.*; bench-quick: under two minutes, only shown
 #
 # A fresh Debian with Python, git and make is enough; sudo is used where not root.
@@ -46,6 +46,8 @@ bench: $(VENV)/dev world
 
 soak: $(VENV)/dev world
 	@$(SUDO) $(BENCH) --only soak --targets local --calls 1000000 --opens 10000 $(ARGS)
+	@$(SUDO) env OUTRIDER_TEST_CACHE='$(CACHE)' TEST_WORLD_SANDBOX_RUNS=10000 PYTHONDONTWRITEBYTECODE=1 \
+	    $(BIN)/python -m pytest -p no:cacheprovider --timeout 3600 tests/sandbox/test_leaks.py
 
 bench-quick: $(VENV)/dev world
 	@$(SUDO) $(BENCH) --quick $(ARGS)

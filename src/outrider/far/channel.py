@@ -28,7 +28,7 @@ class Channel:
         """Send it; OSError if the other end is gone. The descriptors stay open here."""
         body = marshal.dumps(message, 2)
         if len(body) > LARGE:
-            file = _in_memory(body)
+            file = in_memory(body)
             try:
                 self._send(_IN_FILE, [*fds, file])
             finally:
@@ -78,7 +78,7 @@ class Channel:
             self._socket.close()
 
 
-def _in_memory(body):
+def in_memory(body):
     try:
         file = os.memfd_create("outrider")
     except (AttributeError, OSError):  # before Linux 3.17, or forbidden

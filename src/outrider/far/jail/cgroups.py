@@ -121,6 +121,7 @@ class Group:
     """One group, for one slot: counted from zero for each job. Folders are made at once, and removed by `remove`."""
 
     version = 0
+    source = ""
 
     def __init__(self, folders):
         self.folders = folders
@@ -221,6 +222,7 @@ class Version1(Group):
     """Groups of the same name in the hierarchies of memory, pids and cpuacct."""
 
     version = 1
+    source = "cgroup v1"
 
     def __init__(self, bases, name):
         folders = [bases[kind] + "/" + name for kind in NEEDED]
@@ -298,6 +300,7 @@ class Version2(Group):
     """One group of the unified hierarchy."""
 
     version = 2
+    source = "cgroup v2"
 
     def __init__(self, base, name):
         self.folder = base + "/" + name

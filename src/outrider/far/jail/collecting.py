@@ -14,7 +14,7 @@ def collect(box, folder, paths, limit=MOST):
     outputs, refused = {}, {}
     for path in paths:
         try:
-            contents = _contents(box, _inside(folder, path), limit)
+            contents = _contents(box, inside(folder, path), limit)
         except (OSError, ValueError) as error:
             refused[path] = getattr(error, "strerror", None) or str(error)
             continue
@@ -23,7 +23,7 @@ def collect(box, folder, paths, limit=MOST):
     return outputs, refused
 
 
-def _inside(folder, path):
+def inside(folder, path):
     """The names of `path` below the box."""
     if os.path.isabs(path):
         if not (path + "/").startswith(folder + "/"):

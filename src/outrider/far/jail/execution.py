@@ -60,7 +60,7 @@ class Execution:
         slot.used = True
         memory, processes = self.limits.get("memory"), self.limits.get("processes")
         if slot.group is not None:
-            slot.group.prepare(memory, processes)
+            slot.group.prepare(memory, None if processes is None else processes + slot.extra)
         else:
             self._watch(memory)
         if not slot.alone:
@@ -263,13 +263,14 @@ class Execution:
         if self.slot.group is not None:
             counted = self.slot.group.figures()
             used.update((name, value) for name, value in counted.items() if value is not None)
-            where = "cgroup v%d" % self.slot.group.version
-            sources.update((name, where) for name in ("cpu_s", "user_s", "system_s", "memory_bytes"))
-            if counted["processes"] is not None:
-                sources["processes"] = where
+            where = self.slot.group.source
+            sources.update((name, where) for name, value in counted.items() if value is not None)
+            sources.pop("refused_processes", None)
         elif self.slot.timer >= 0:
             used["cpu_s"] = self.seconds()
             sources["cpu_s"] = "perf"
+        if used["processes"] is not None:
+            used["processes"] = max(1, used["processes"] - self.slot.extra)
         used["wall_s"] = ended - self.began if self.began else 0.0
         if self.slot.box >= 0:
             about_disk = os.fstatvfs(self.slot.box)
@@ -295,10 +296,6 @@ def rlimits(limits, slot):
     """[(resource, soft, hard)] of a job, never above what this process may set."""
     most = resource.RLIM_INFINITY
     wanted = {
-        resource.RLIMIT_CORE: (
-            1,
-            1,
-        ),  # 1, not 0: a program that takes core dumps on the host is then not started either
         resource.RLIMIT_MEMLOCK: (65536, 65536),
         resource.RLIMIT_NOFILE: _both(limits.get("open_files"), (1024, 4096)),
         resource.RLIMIT_STACK: _both(limits.get("stack"), (8 << 20, most)),
@@ -314,7 +311,7 @@ def rlimits(limits, slot):
     wanted[resource.RLIMIT_NPROC] = _both(
         (cgroups.MOST_PROCESSES if processes is None else processes) + 1, None
     )
-    if limits.get("memory") is not None and slot.group is None:
+    if limits.get("memory") is not None and not (slot.group and slot.group.version):
         wanted[resource.RLIMIT_DATA] = _both(4 * limits["memory"] + (256 << 20), None)
     return [(kind, *_within(kind, pair)) for kind, pair in wanted.items()]
 

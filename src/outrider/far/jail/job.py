@@ -68,13 +68,18 @@ def _get_ready(view, about):
     """From a process with all privileges in its namespaces to one without any; {what: descriptor for the warden}."""
     os.setsid()
     os.chdir(view.folder)
-    _default_signals()
+    default_signals()
     told = {"box": os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}
     if about["count_time"]:
         try:
             told["time"] = syscalls.count_time()
         except OSError:  # forbidden here
             pass
+    # 1, not 0: a program that takes core dumps on the host is then not started either. The filter keeps it so.
+    soft, hard = (
+        min(1, most % (1 << 64)) for most in resource.getrlimit(resource.RLIMIT_CORE)
+    )  # -1: without limit
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
     os.setresgid(root.JOB, root.JOB, root.JOB)
     os.setresuid(root.JOB, root.JOB, root.JOB)
     syscalls.drop_capabilities()
@@ -87,7 +92,7 @@ def _get_ready(view, about):
     return told
 
 
-def _default_signals():
+def default_signals():
     for number in (
         signal.SIGPIPE,
         signal.SIGXFSZ,

@@ -256,7 +256,7 @@ def renew_scratch(view, disk, files):
     """In init: a new folder, /tmp and /dev/shm, together limited in bytes and in inodes; what was there before is gone."""
     for place in view.scratch if view.has_scratch else ():
         syscalls.umount(place)
-    syscalls.mount("scratch", SCRATCH, "tmpfs", NOSUID | NODEV, "mode=755" + _limits(disk, files))
+    syscalls.mount("scratch", SCRATCH, "tmpfs", NOSUID | NODEV, "mode=755" + limits(disk, files))
     view.has_scratch = True
     for name, mode, places in (
         ("box", 0o700, view.scratch[:1]),
@@ -273,7 +273,7 @@ def renew_scratch(view, disk, files):
     _bind_late(view)
 
 
-def _limits(disk, files):
+def limits(disk, files):
     text = "" if disk is None else ",size=%d" % max(disk, 4096)
     return text + ("" if files is None else ",nr_inodes=%d" % (files + 4))
 

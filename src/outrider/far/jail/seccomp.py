@@ -7,7 +7,7 @@ for some arguments only, and *stopped*: the call never returns, and the job ends
 
 import struct
 
-EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
+EPERM, ENOSYS, EPROTONOSUPPORT, EAFNOSUPPORT = 1, 38, 93, 97
 NEWEST = 469
 """The newest call that this list was checked against; what is newer does not exist for a job."""
 
@@ -71,6 +71,20 @@ NOT_PERMITTED = {
     "pidfd_getfd": 438,
     "process_madvise": 440,
     "memfd_secret": 447,
+    "fanotify_mark": (301, 263),
+    "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "modify_ldt": (154, None),
+    "uselib": (134, None),
+    "ustat": (136, None),
+    "sysfs": (139, None),
+    "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
+    "statmount": 457,
+    "listmount": 458,
+    "lsm_set_self_attr": 460,
 }
 NOT_THERE = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "clone3": 435}
 UNCOUNTED = {"shmget": (29, 194), "memfd_create": (319, 279)}
@@ -80,18 +94,33 @@ WITH_ARGUMENTS = {
     "unshare": (272, 97),
     "ptrace": (101, 117),
     "socket": (41, 198),
+    "socketpair": (53, 199),
     "ioctl": (16, 29),
     "personality": (135, 92),
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
+    "setrlimit": (160, 164),
+    "prlimit64": (302, 261),
 }
+WITH_MODES = {
+    "chmod": (90, None, 1),
+    "fchmod": (91, 52, 1),
+    "fchmodat": (268, 53, 2),
+    "fchmodat2": (452, 452, 2),
+    "creat": (85, None, 1),
+    "mknod": (133, None, 1),
+    "mknodat": (259, 33, 2),
+    "open": (2, None, 2),
+    "openat": (257, 56, 3),
+}
+"""(number on x86_64, number on aarch64, which argument is the mode). openat2 has it in memory, where no filter can look."""
+OPENAT2 = 437
 NOT_TOWARDS_INIT = {
     "kill": (62, 129),
     "tkill": (200, 130),
     "tgkill": (234, 131),
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
-    "prlimit64": (302, 261),
     "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119),
     "sched_setaffinity": (203, 122),
@@ -101,8 +130,14 @@ NOT_TOWARDS_INIT = {
 """Where init has the job's own user id, the kernel alone would allow these."""
 NEW_NAMESPACES = 0x7E020000
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
+PROTOCOLS = (0, 1, 6, 17, 58)
+"""Of the internet: what the kind of socket implies, ICMP, TCP, UDP, ICMPv6. Others are modules that asking loads."""
 TIOCSTI, TIOCLINUX, TIOCCONS = 0x5412, 0x541C, 0x541D
 NO_RANDOMIZATION = 0x0040000
+LIMIT_OF_CORES = 4
+CREATES = 0x00400040
+"""O_CREAT and what is peculiar to O_TMPFILE: without them, open has no mode."""
+SET_IDS = 0o6000
 
 
 def _make(code, value, true=0, false=0):
@@ -117,9 +152,9 @@ def _error(number):
     return _return(_ERROR | number)
 
 
-def _argument(index):
-    """Load the low half of an argument: all of those that are looked at are ints to the kernel."""
-    return _make(_LOAD, _ARGUMENTS_AT + 8 * index)
+def _argument(index, high=False):
+    """Load half of an argument; nearly all that are looked at are ints to the kernel, which are the low one."""
+    return _make(_LOAD, _ARGUMENTS_AT + 8 * index + (4 if high else 0))
 
 
 def _if(code, value, then):
@@ -130,15 +165,23 @@ def _if(code, value, then):
 def _bodies():
     """What is looked at in the calls whose arguments matter: {name: instructions that end with a return}."""
     stop, allow, refuse = _return(_STOP), _return(_ALLOW), _error(EPERM)
+    protocol = (
+        _argument(2) + b"".join(_if(_EQUAL, kind, allow) for kind in PROTOCOLS) + _error(EPROTONOSUPPORT)
+    )
+    # A limit of 0 for core dumps starts the host's crash reporter, where there is one; ours, 1, does not. So it stays.
+    pretend = _error(0)
+    if_given = _argument(2) + _if(_EQUAL, 0, _argument(2, high=True) + _if(_EQUAL, 0, allow)) + pretend
     init_or_all = _if(_EQUAL, 0, _argument(1) + _if(_EQUAL, 1, refuse) + allow)
     return {
         "clone": _argument(0) + _if(_ANY_BIT, NEW_NAMESPACES, stop) + allow,
         "unshare": _argument(0) + _if(_ANY_BIT, NEW_NAMESPACES | 0x80, stop) + allow,
         "ptrace": _argument(0) + _if(_EQUAL, 0, refuse) + stop,  # 0: TRACEME, which debuggers' children try
         "socket": _argument(0)
-        + b"".join(_if(_EQUAL, kind, allow) for kind in (UNIX, INET, INET6))
+        + _if(_EQUAL, UNIX, allow)
+        + b"".join(_if(_EQUAL, kind, protocol) for kind in (INET, INET6))
         + _if(_EQUAL, NETLINK, _argument(2) + _if(_EQUAL, 0, allow))
         + _error(EAFNOSUPPORT),
+        "socketpair": _argument(0) + _if(_EQUAL, UNIX, allow) + _error(EAFNOSUPPORT),
         "ioctl": _argument(1)
         + b"".join(_if(_EQUAL, what, refuse) for what in (TIOCSTI, TIOCLINUX, TIOCCONS))
         + allow,
@@ -149,6 +192,12 @@ def _bodies():
         "ioprio_set": _argument(0)
         + _if(_EQUAL, 1, _argument(1) + _if(_EQUAL, 1, refuse) + allow)
         + _if(_EQUAL, 3, refuse)
+        + allow,
+        "setrlimit": _argument(0) + _if(_EQUAL, LIMIT_OF_CORES, pretend) + allow,
+        "prlimit64": _argument(0)
+        + _if(_EQUAL, 1, refuse)
+        + _argument(1)
+        + _if(_EQUAL, LIMIT_OF_CORES, if_given)
         + allow,
     }
 
@@ -166,8 +215,10 @@ def _tree(cases):
     return _make(_AT_LEAST, cases[middle][0], 0, 1) + _make(_JUMP, len(below) // 8) + below + above
 
 
-def program(machine, listens=True, counted=True):
-    """The filter. `listens`: what is stopped is reported, else it kills. `counted`: a cgroup counts the memory."""
+def program(machine, listens=True, counted=True, shared=False):
+    """The filter. `listens`: what is stopped is reported, else it kills. `counted`: a cgroup counts the memory.
+    `shared`: what the job writes may be on the host, where a set-user-id program of its making would lend others its rights.
+    """
     mark, column = ARCHITECTURES[machine]
     stop = _return(_STOP if listens else _KILL)
     parts = [_make(_LOAD, _MACHINE_AT), _make(_EQUAL, mark, 1, 0), stop, _make(_LOAD, _NUMBER_AT)]
@@ -194,6 +245,13 @@ def program(machine, listens=True, counted=True):
     ):
         for numbers in names.values():
             on(numbers, then)
+    if shared:
+        cases[OPENAT2] = _error(ENOSYS)
+        for name, (*numbers, mode) in WITH_MODES.items():
+            look = _argument(mode) + _if(_ANY_BIT, SET_IDS, _error(EPERM)) + _return(_ALLOW)
+            if name in ("open", "openat"):
+                look = _argument(mode - 1) + _if(_ANY_BIT, CREATES, look) + _return(_ALLOW)
+            on(numbers, look)
     return b"".join(parts) + _tree(sorted(cases.items()))
 
 

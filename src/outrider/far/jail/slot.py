@@ -13,6 +13,10 @@ BUILDING, ARMED, RUNNING, GONE = "building", "armed", "running", "gone"
 class Slot:
     """Namespaces with an init in them. Built at once; armed when init says so."""
 
+    engine = "native"
+    missing = ()
+    extra = 0
+
     def __init__(self, key, view, ids, group, shape, about):
         self.key = key
         self.view = view

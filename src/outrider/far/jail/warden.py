@@ -75,20 +75,21 @@ class Warden:
         self.views = root.Views()
         self.missing = probe.missing(self.cgroups, self.ids)
         self.slots = []
+        self.foreign = []
         self.ending = []
         self.waiting = []
         self.jobs = {}
         self.wanted = {}
         self.handlers = {}
         self.poll = select.poll()
-        self._listen(far.fd, self._order)
+        self.listen(far.fd, self._order)
         far.send({"ready": 1, "missing": self.missing, "folders": self.cgroups.folders})
 
-    def _listen(self, fd, handler):
+    def listen(self, fd, handler):
         self.handlers[fd] = handler
         self.poll.register(fd, select.POLLIN)
 
-    def _forget(self, fd):
+    def forget(self, fd):
         if self.handlers.pop(fd, None) is not None:
             self.poll.unregister(fd)
 
@@ -161,7 +162,7 @@ class Warden:
             if not self._of(key):
                 for job in [job for job in self.waiting if job.key == key]:
                     self.waiting.remove(job)
-                    self._refuse(job, "a slot for it cannot be built: %s" % error)
+                    self.refuse(job, "a slot for it cannot be built: %s" % error)
 
     def _of(self, key):
         return [each for each in self.slots if each.key == key]
@@ -170,12 +171,17 @@ class Warden:
         view = self.views.get(key)
         group = self.cgroups.make()
         about = {
-            "filter": seccomp.program(self.machine, counted=group is not None),
+            "filter": seccomp.program(
+                self.machine,
+                counted=group is not None,
+                shared=any(writable for _, _, writable in view.binds),
+            ),
             "count_time": group is None,
         }
         made = slot.Slot(key, view, self.ids, group, shape, about)
+        made.missing = self.missing
         self.slots.append(made)
-        self._listen(made.init.fd, lambda: self._from_init(made))
+        self.listen(made.init.fd, lambda: self._from_init(made))
         return made
 
     def _from_init(self, each):
@@ -185,26 +191,26 @@ class Warden:
             return self._lost(each, why)
         if "child" in message:
             each.child = channel.Channel(fds[0])
-            self._listen(each.child.fd, lambda: self._from_child(each))
+            self.listen(each.child.fd, lambda: self._from_child(each))
         elif "done" in message:
             self._done(each, message["done"])
 
     def _from_child(self, each):
         message, fds = each.child.receive()
-        self._forget(
+        self.forget(
             each.child.fd
         )  # what it says from now on, init's word that it has ended is the time to hear
         if message is None:
             return
         if "armed" in message:
             each.armed(message["armed"], fds)
-            self._listen(each.listener, lambda: self._stopped(each))
+            self.listen(each.listener, lambda: self._stopped(each))
             self._next()
         else:
             self._lost(each, message["failed"])
 
     def _stopped(self, each):
-        self._forget(each.listener)
+        self.forget(each.listener)
         if each.job is not None:
             each.job.stopped(self.machine)
 
@@ -212,7 +218,7 @@ class Warden:
         """Init is gone, or of no use."""
         broken_before = not each.used and each.state == slot.BUILDING
         if each.job is not None:
-            self._report(each, each.job, None)
+            self.report(each, each.job, None)
         self._retire(each)
         if broken_before:
             self.wanted.pop(each.key, None)
@@ -220,21 +226,21 @@ class Warden:
                 return
             for job in [job for job in self.waiting if job.key == each.key]:
                 self.waiting.remove(job)
-                self._refuse(job, "a slot for it cannot be built: %s" % (why or "its init was killed"))
+                self.refuse(job, "a slot for it cannot be built: %s" % (why or "its init was killed"))
 
     def _retire(self, each):
         """Throw a slot away."""
         if each in self.slots:
             self.slots.remove(each)
-            self._forget(each.init.fd)
+            self.forget(each.init.fd)
             self._let_go(each)
             each.end()
             self.ending.append(each)
 
     def _let_go(self, each):
         if each.child is not None:
-            self._forget(each.child.fd)
-        self._forget(each.listener)
+            self.forget(each.child.fd)
+        self.forget(each.listener)
         each.let_go()
 
     # --- jobs ---------------------------------------------------------------------------------------------------
@@ -254,6 +260,12 @@ class Warden:
                 job.slot.init.send({"do": "signal", "signal": message["signal"]})
 
     def _run(self, job):
+        engine = job.spec["engine"]
+        if engine not in (None, "native"):
+            from . import foreign
+
+            self.jobs[job.ident] = job
+            return foreign.start(self, engine, job)
         why = guarantees.refusal(job.spec, self.missing, "native")
         if why:
             job.close_fds()
@@ -264,12 +276,12 @@ class Warden:
             self.views.get(job.key)
         except (root.ViewError, OSError) as error:
             self.waiting.remove(job)
-            self._refuse(job, str(error))
+            self.refuse(job, str(error))
         else:
             self.wanted[job.key] = job.shape, bool(job.spec["fresh"])
             self._next()
 
-    def _refuse(self, job, why):
+    def refuse(self, job, why):
         job.finish()
         self.jobs.pop(job.ident, None)
         self.far.send({"id": job.ident, "refused": why})
@@ -298,12 +310,12 @@ class Warden:
             job.start(each)
         except (OSError, ValueError) as error:
             self._retire(each)
-            self._refuse(job, str(error))
+            self.refuse(job, str(error))
 
     def _cancel(self, job, kind, words):
         if job in self.waiting:
             self.waiting.remove(job)
-            self._refuse(job, words)
+            self.refuse(job, words)
         elif job.slot is not None:
             job.end(kind, words)
 
@@ -314,7 +326,7 @@ class Warden:
         clean = not about["stuck"] and (about["connections"] == 0 or each.view.network)
         if _readable(each.child.fd):
             job.failed = each.child.receive()[0]
-        self._report(each, job, about)
+        self.report(each, job, about)
         self._let_go(each)
         if not clean or self._superfluous(each) or (each.group is not None and not each.group.empty()):
             self._retire(each)
@@ -333,8 +345,8 @@ class Warden:
         idle = sum(other.used and other.state in (slot.ARMED, slot.BUILDING) for other in alike)
         return idle > min(KEPT, max(READY, running))
 
-    def _report(self, each, job, about):
-        report = job.report(about, self.missing)
+    def report(self, each, job, about):
+        report = job.report(about, each.missing, each.engine)
         job.finish()
         self.jobs.pop(job.ident, None)
         status = 9 if about is None else about["status"]
@@ -344,6 +356,8 @@ class Warden:
         """The end: all jails, and every trace of them."""
         for each in list(self.slots):
             self._retire(each)
+        for each in self.foreign:
+            each.send({"do": "kill"})
         deadline = time.monotonic() + 2
         while self.ending and time.monotonic() < deadline:
             self._tidy()
