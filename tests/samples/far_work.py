@@ -464,3 +464,30 @@ def prints_in_forked_children(lines):
                 os._exit(0)
         children.append(child)
     return [os.waitpid(child, 0)[1] for child in children]
+
+
+def leave_an_orphan():
+    os.system("sleep 0.05 >/dev/null 2>&1 &")
+
+
+def zombies():
+    """Children of this process that have ended and that nobody has waited for."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found += words[0] == "Z" and int(words[1]) == os.getpid()
+    return found
+
+
+def fork_ending_with(status):
+    child = os.fork()
+    if not child:
+        os._exit(status)
+    return child
+
+
+def status_of(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -169,3 +169,19 @@ def test_what_forked_children_print_goes_through_their_parent_alone():
         while not printing.done():
             assert len(far.call(bytes, 4_000_000)) == 4_000_000
         assert printing.result() == [[0, 0]] * 3
+
+
+def test_orphans_that_have_ended_are_collected_and_nothing_else():
+    with HERE.open() as far:
+        far.call(time.sleep, 0.3)
+        child = far.call(far_work.fork_ending_with, 9)
+        far.call(far_work.start_ending_with, 7)
+        for _ in range(10):
+            far.call(far_work.leave_an_orphan)
+        assert far.run("sleep 0.05 >/dev/null 2>&1 &").returncode == 0
+        until = time.monotonic() + 10
+        while (left := far.call(far_work.zombies)) > 2 and time.monotonic() < until:
+            time.sleep(0.3)
+        assert left == 2
+        assert far.call(far_work.wait_for_it) == 7
+        assert far.call(far_work.status_of, child) == 9

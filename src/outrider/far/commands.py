@@ -259,6 +259,7 @@ class Commands:
             command.finish()
         finally:
             self.running.pop(ident, None)
+        processes.reap_orphans()
 
     def pids(self):
         """All processes of the commands that run here, grandchildren too."""

@@ -293,9 +293,10 @@ class Far:
         """Reads the stream while the main thread is busy with a call that takes its time."""
         last = -1
         time.sleep(10 * TICK)  # ctypes takes milliseconds to import: not before the first answer
-        from .processes import become_subreaper
+        from . import processes
 
-        become_subreaper()
+        processes.note_own()
+        processes.become_subreaper()
         idle = 0
         while True:
             time.sleep(TICK if time.monotonic() > self.crowded_until else TICK / 5)
@@ -305,6 +306,7 @@ class Far:
                 last = serial
                 if idle > IDLE_TICKS:  # nothing happens: rest until the main thread starts another call
                     idle = 0
+                    processes.reap_orphans()
                     self.resting = True
                     # Else one has just begun, and did not see that it should wake this thread.
                     if self.serial == last:
@@ -320,6 +322,7 @@ class Far:
                     self.link.reading.release()
                     self.link.pass_on()
                     release(self.main_wake)
+                processes.reap_orphans()
 
     def _read_for_main(self):
         """Read until a call comes while the main thread waits for one: it then reads for itself again."""

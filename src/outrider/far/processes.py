@@ -8,7 +8,7 @@ environment variable that every program started here inherits.
 import _signal as signal  # type: ignore[import-not-found]  # see quick; this file must stand alone, see guardian
 import os
 import stat
-import sys  # noqa: F401  # for the guardian's last line
+import sys
 import time
 
 COMMAND_MARK = "OUTRIDER_COMMAND"
@@ -21,6 +21,63 @@ def become_subreaper():
 
         ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     except (ImportError, OSError, AttributeError):
+        pass
+
+
+OWN = set()
+"""Children that were started here, and are their starters' to wait for; all others are orphans that came here."""
+
+
+def note_own():
+    """From now on have the pids of all children noted as they start: afterwards nothing tells them from orphans."""
+    import _posixsubprocess
+
+    for module in (os, _posixsubprocess, sys.modules.get("subprocess")):
+        for name in ("posix_spawn", "posix_spawnp", "fork_exec", "_fork_exec"):
+            start = getattr(module, name, None)
+            if start is not None:
+                setattr(module, name, _noting(start))
+    os.register_at_fork(after_in_parent=_note_youngest, after_in_child=OWN.clear)
+    OWN.update(_children())
+
+
+def _noting(start):
+    def noting(*args, **options):
+        pid = start(*args, **options)
+        OWN.add(pid)
+        return pid
+
+    return noting
+
+
+def _note_youngest():
+    OWN.update([int(pid) for pid in _read("/proc/thread-self/children").split()[-1:]])
+
+
+def _children():
+    found = set()
+    for task in os.listdir("/proc/self/task") if os.path.isdir("/proc/self") else ():
+        found.update(map(int, _read("/proc/self/task/%s/children" % task).split()))
+    return found
+
+
+def _ended_orphans():
+    own = set(OWN)
+    children = _children()
+    OWN.difference_update(own - children)
+    stats = {pid: _stat(pid) for pid in children - OWN}
+    return {pid for pid, found in stats.items() if found and found[0] == b"Z"}
+
+
+def reap_orphans():
+    """Collect orphans that came here and have ended, as init would. Two looks: what just starts may not be noted yet."""
+    try:
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            found = _ended_orphans()
+            if found:
+                time.sleep(0.005)
+                reap(found & _ended_orphans())
+    except OSError:  # no child at all
         pass
 
 
