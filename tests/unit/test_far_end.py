@@ -179,6 +179,7 @@ def test_orphans_that_have_ended_are_collected_and_nothing_else():
         for _ in range(10):
             far.call(far_work.leave_an_orphan)
         assert far.run("sleep 0.05 >/dev/null 2>&1 &").returncode == 0
+        time.sleep(0.3)
         until = time.monotonic() + 10
         while (left := far.call(far_work.zombies)) > 2 and time.monotonic() < until:
             time.sleep(0.3)
