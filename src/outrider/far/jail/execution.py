@@ -7,7 +7,7 @@ import stat
 import struct
 import time
 
-from . import cgroups, collecting, guarantees, job, seccomp, syscalls, verdict
+from . import cgroups, collecting, job, seccomp, syscalls, verdict
 
 TYPES = False
 if TYPES:
@@ -327,7 +327,3 @@ def _within(kind, wanted):
 
 def _lower(value, hard):
     return hard if value == resource.RLIM_INFINITY else min(value, hard)
-
-
-def refused_for(spec, missing):
-    return guarantees.refusal(spec, missing, "native")
