@@ -208,12 +208,14 @@ class Commands:
         self.making = threading.Lock()
 
     def start(self, ident, order):
-        self.begun += 1
-        self.starting += 1
+        with self.making:
+            self.begun += 1
+            self.starting += 1
         try:
             self._start(ident, order)
         finally:
-            self.starting -= 1
+            with self.making:
+                self.starting -= 1
 
     def _start(self, ident, order):
         command = None

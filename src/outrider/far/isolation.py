@@ -144,7 +144,10 @@ class IsolatedCall:
                 return True
             kind, ident, flags, payload = got
             if kind == wire.IMPORT:
-                start_new_thread(self._import, (ident, payload))
+                try:
+                    start_new_thread(self._import, (ident, payload))
+                except RuntimeError:  # no thread is left: what the child says waits meanwhile
+                    self._import(ident, payload)
             else:
                 self._answer(kind, flags, payload)
 
