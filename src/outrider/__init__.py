@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         tempdir,
     )
     from outrider.lasting import idempotent
-    from outrider.sandboxed import Sandbox, SandboxResult
+    from outrider.sandboxed import Sandbox, SandboxCall, SandboxResult
     from outrider.traces import Trace, trace
 
 __version__ = "0.1.0.dev0"
@@ -69,6 +69,7 @@ __all__ = [
     "Route",
     "RouteError",
     "Sandbox",
+    "SandboxCall",
     "SandboxEnded",
     "SandboxResult",
     "Session",
@@ -110,7 +111,7 @@ def __getattr__(name: str) -> Any:
         from outrider import group
 
         found = group.Group
-    elif name in ("Sandbox", "SandboxResult"):
+    elif name in ("Sandbox", "SandboxCall", "SandboxResult"):
         from outrider import sandboxed
 
         found = getattr(sandboxed, name)

@@ -246,10 +246,10 @@ def _slots_of(kind: type) -> tuple[str, ...]:
 # --- exceptions ------------------------------------------------------------------------------------------------
 
 
-def answer(segments: Sequence[Any], fields: dict[str, type]) -> dict[str, Any]:
+def answer(segments: Sequence[Any], fields: dict[str, type], room: int = MAX_ANSWER_ABOUT) -> dict[str, Any]:
     """A plain answer that has the fields of the given types; FarError if the far end does not keep to the protocol."""
     try:
-        found = values.loads(segments[0], room=MAX_ANSWER_ABOUT)
+        found = values.loads(segments[0], room=room)
     except (data.DataError, IndexError) as error:
         found = error
     if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in fields.items()):

@@ -75,6 +75,13 @@ class Chain:
         for hop in hops:
             if not isinstance(hop, Hop):
                 raise TypeError(f"not a hop: {hop!r}; a text becomes hops by joining it: route | {hop!r}")
+        for hop in hops[:-1]:
+            if hop.last:
+                raise ConfigError(
+                    f"a {hop.name} is the last hop of a route: what stands behind it would run inside",
+                    hop=hop.name,
+                    hint=f"put it at the end, and the other hops before it; there can be one {hop.name} only",
+                )
         object.__setattr__(self, "_hops", tuple(hops))
 
     @property

@@ -172,6 +172,7 @@ class SandboxEnded(OutriderError):
         verdict: str = "",
         usage: Any = None,
         engine: str = "",
+        stderr: str = "",
         hop: str | None = None,
         hint: str | None = None,
     ) -> None:
@@ -179,6 +180,10 @@ class SandboxEnded(OutriderError):
         self.verdict = verdict
         self.usage = usage
         self.engine = engine
+        self.stderr = stderr
+
+    def details(self) -> list[str]:
+        return _tail(self.stderr)
 
 
 class Unserializable(OutriderError):

@@ -412,23 +412,23 @@ class Attempt:
             self._tracked = Tracked(kept.connection)
             if self._why:
                 raise self._why
-            return Session(kept.chain, kept.settings, self._tracked)  # type: ignore[arg-type]
+            return kept.over(self._tracked)  # type: ignore[arg-type]
         self._stage("opening")
         route, options = self.member.route, self.member.route.settings
         left = self._left()
         if left is not None:
             limit = options.open_timeout
             options = options.changed({"open_timeout": left if limit is None else min(left, limit)})
-        self._opening = Opening(route, options)
+        self._opening = Opening(route.way(), options)
         if self._why:
             raise self._why
-        self._connection = Connection(route, options, self._opening)
+        self._connection = Connection(route.way(), options, self._opening)
         if self._why:
             self._connection.close()
             raise self._why
         self._tracked = Tracked(self._connection)
         connection = self._connection if self.keep else self._tracked
-        return Session(route, options, connection)  # type: ignore[arg-type]
+        return route.session(options, connection)  # type: ignore[arg-type]
 
     def _left(self) -> float | None:
         if self._deadline is None:

@@ -16,6 +16,7 @@ from outrider.session import Session
 
 if TYPE_CHECKING:
     from outrider.config import Config
+    from outrider.connection import Connection
 
 T = TypeVar("T")
 
@@ -69,11 +70,19 @@ class Route(Chain):
 
     def open(self) -> Session:
         """Open the far end, for many calls. Raises RouteError, naming the hop that cannot be passed."""
-        if any(hop.name == "sandbox" for hop in self.hops):
-            from outrider.sandboxed import Sandbox
+        return self.session(self._options)
 
-            return Sandbox(self)
-        return Session(self, self._options)
+    def way(self) -> Self:
+        """The part that is opened: all but a sandbox at the end, which is made anew for each command."""
+        return self.prefix(len(self) - 1) if self.hops and self.hops[-1].last else self
+
+    def session(self, options: Options, connection: Connection | None = None) -> Session:
+        """What `open` gives, with other options; over a connection to the end of `way()`, if one is open already."""
+        if self.way() is self:
+            return Session(self, options, connection)
+        from outrider.sandboxed import Sandbox
+
+        return Sandbox(self, options=options, connection=connection)
 
     def run(self, argv: Sequence[Argument] | str, **options: Any) -> CompletedCommand:
         """Run one command there; see `Session.run`."""

@@ -107,6 +107,10 @@ class Session:
             )
         return Session(self.chain, self._options.changed(changes), self.connection)
 
+    def over(self, connection: Connection) -> Session:
+        """The same over another connection to the same far end."""
+        return Session(self.chain, self._options, connection)
+
     # --- calls --------------------------------------------------------------------------------------------------
 
     def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

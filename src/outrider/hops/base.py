@@ -53,6 +53,8 @@ class Hop:
     """True if the hop hands the command to a scheduler, so that it may wait in a queue."""
     changes_only: ClassVar[bool] = False
     """True if the hop changes only environment or folder: at a route's tail the session does it on the wire."""
+    last: ClassVar[bool] = False
+    """True if no hop may follow: each command behind it is a matter of its own, so that no far end can be opened there."""
     exact: ClassVar[bool] = False
     """True if the command behind it may be a matter of exact words, as in sudoers: a trace changes nothing in it."""
     tells: ClassVar[tuple[tuple[str, str], ...]] = ()

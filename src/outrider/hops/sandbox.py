@@ -56,6 +56,7 @@ class Sandbox(Hop):
 
     name: ClassVar[str] = "sandbox"
     leaves: ClassVar[bool] = True
+    last: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

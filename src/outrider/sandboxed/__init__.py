@@ -1,6 +1,6 @@
 """Sandboxes: untrusted commands and functions in jails at a far end, with a verdict and what each used."""
 
-from outrider.sandboxed.result import SandboxResult, Usage
+from outrider.sandboxed.result import SandboxCall, SandboxResult, Usage
 from outrider.sandboxed.session import Sandbox
 
-__all__ = ["Sandbox", "SandboxResult", "Usage"]
+__all__ = ["Sandbox", "SandboxCall", "SandboxResult", "Usage"]

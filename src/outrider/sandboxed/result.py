@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from outrider.errors import FarError
 from outrider.harmless import printable
-from outrider.results import CompletedCommand
+from outrider.results import CompletedCall, CompletedCommand
 
 VERDICTS = ("OK", "RE", "TLE", "MLE", "OLE", "RV", "SE")
+LONGEST = 4096
+"""Characters of a message, or of a name, that are kept."""
+MOST_NAMES = 100
 _SECONDS = ("cpu_s", "user_s", "system_s", "wall_s")
 _NUMBERS = ("memory_bytes", "processes", "output_bytes", "disk_bytes", "written_bytes", "switches")
 
@@ -78,54 +81,89 @@ class SandboxResult(CompletedCommand):
         }
 
 
-def parsed(report: object) -> dict[str, Any]:
-    """The fields of a SandboxResult that a far end told; FarError if it does not keep to their form."""
-    if not isinstance(report, dict) or report.get("verdict") not in VERDICTS:
-        raise _bad()
-    usage = report.get("usage")
-    if not isinstance(usage, dict):
-        raise _bad()
-    figures: dict[str, Any] = {name: _number(usage.get(name), float) for name in _SECONDS}
-    figures.update({name: _number(usage.get(name), int) for name in _NUMBERS})
-    missing = report.get("missing", [])
-    if not isinstance(missing, (list, tuple)) or not all(isinstance(name, str) for name in missing):
-        raise _bad()
+@dataclass(frozen=True)
+class SandboxCall(CompletedCall):
+    """A call that returned from its jail; `verdict` and so on are those of the Python that ran it, as in a SandboxResult."""
+
+    verdict: str = "OK"
+    message: str = ""
+    engine: str = ""
+    missing: tuple[str, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def failed(message: str) -> dict[str, Any]:
+    """The report of a job that could not be run at all, as plain data."""
     return {
-        "verdict": report["verdict"],
-        "message": printable(_text(report.get("message", ""))),
-        "engine": printable(_text(report.get("engine", ""))),
-        "missing": tuple(printable(name) for name in missing),
-        "usage": Usage(**figures),
-        "sources": _mapping(report.get("sources", {}), str),
-        "outputs": _mapping(report.get("outputs", {}), bytes),
-        "refused": _mapping(report.get("refused", {}), str),
+        "verdict": "SE",
+        "exit_code": None,
+        "signal": None,
+        "message": message,
+        "engine": "",
+        "missing": [],
+        "usage": asdict(Usage()),
+        "sources": {},
     }
 
 
-def _number(value: object, kind: type) -> Any:
+# --- reading what a far end told --------------------------------------------------------------------------------------
+
+
+def parsed(report: object, asked: Collection[str] | None = None) -> dict[str, Any]:
+    """The fields of a SandboxResult that a far end told; FarError if it does not keep to their form.
+
+    asked: the paths that were to be collected; no other can have come.
+    """
+    if type(report) is not dict:
+        raise _bad()
+    verdict, usage = report.get("verdict"), report.get("usage")
+    if type(verdict) is not str or verdict not in VERDICTS or type(usage) is not dict:
+        raise _bad()
+    figures: dict[str, Any] = {name: _number(usage.get(name), (int, float)) for name in _SECONDS}
+    figures.update({name: _number(usage.get(name), (int,)) for name in _NUMBERS})
+    missing = report.get("missing", [])
+    if type(missing) not in (list, tuple) or len(missing) > MOST_NAMES:
+        raise _bad()
+    outputs, refused = _mapping(report.get("outputs", {}), bytes), _mapping(report.get("refused", {}), str)
+    if asked is not None and not {*outputs, *refused} <= {*asked}:
+        raise _bad()
+    return {
+        "verdict": verdict,
+        "message": _text(report.get("message", "")),
+        "engine": _text(report.get("engine", "")),
+        "missing": tuple(_text(name) for name in missing),
+        "usage": Usage(**figures),
+        "sources": _mapping(report.get("sources", {}), str),
+        "outputs": outputs,
+        "refused": refused,
+    }
+
+
+def _number(value: Any, kinds: tuple[type, ...]) -> Any:
     if value is None:
         return None
-    if type(value) not in (int, float) or not 0 <= value < 1e18:  # type: ignore[operator]
+    if type(value) not in kinds or not 0 <= value < 1e18:
         raise _bad()
-    return kind(value)
+    return float(value) if float in kinds else value
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
+    if type(value) is not str:
         raise _bad()
-    return value
+    return printable(value[:LONGEST])
 
 
 def _mapping(value: object, kind: type) -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if type(value) is not dict or len(value) > 10000:
         raise _bad()
     found = {}
     for name, item in value.items():
-        if isinstance(item, (bytearray, memoryview)) and kind is bytes:
+        if kind is bytes and type(item) in (bytearray, memoryview):
             item = bytes(item)
-        if not isinstance(name, str) or not isinstance(item, kind):
+        if type(name) is not str or type(item) is not kind:
             raise _bad()
-        found[name] = printable(item) if isinstance(item, str) else item
+        found[name] = _text(item) if kind is str else item
     return found
 
 

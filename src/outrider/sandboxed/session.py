@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 from outrider import calls
-from outrider.carried import CarriedOpening, CarriedProcess
 from outrider.chain import Chain
 from outrider.command import Argument, Command
 from outrider.connection import Connection
-from outrider.errors import (
-    CommandFailed,
-    ConfigError,
-    Lost,
-    OutriderError,
-    Refused,
-    RouteError,
-    SandboxEnded,
-    TimedOut,
-)
+from outrider.errors import CommandFailed, ConfigError, OutriderError, Refused, RouteError
 from outrider.far import wire
+from outrider.generators import FarGenerator
 from outrider.hops.sandbox import Sandbox as Hop
 from outrider.options import OnOutput, Options
 from outrider.request import Request
 from outrider.results import CompletedCall
-from outrider.sandboxed.result import SandboxResult, parsed
+from outrider.sandboxed import given
+from outrider.sandboxed.calling import Jail, JailedGenerator, SandboxFuture
+from outrider.sandboxed.given import Files
+from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed
 from outrider.session import Input, Session
 
 T = TypeVar("T")
-Files = Mapping[str, "bytes | str | os.PathLike[str]"]
 
 
 class Sandbox(Session):
@@ -43,8 +38,9 @@ class Sandbox(Session):
     ...     box.run(["python3", "-c", "print(1)"]).verdict
     'OK'
 
-    `route`: where; this machine without one. The limits are those of the hop `sandbox`. Nothing from inside is trusted:
-    values come back as plain data, and what ends a call instead of its value is told by SandboxEnded.
+    `route`: where; this machine without one. The limits are those of the hop `sandbox`; `files` may give contents as bytes,
+    too. Nothing from inside is trusted: values come back as plain data, and what ends a call instead of its value is told by
+    SandboxEnded. `connection`: one that is open already, to where the jails are to be.
     """
 
     def __init__(
@@ -52,42 +48,62 @@ class Sandbox(Session):
         route: Chain | Hop | str | None = None,
         *,
         options: Options | None = None,
-        outer: Session | None = None,
+        connection: Connection | None = None,
+        files: Files | None = None,
         **limits: Any,
     ) -> None:
-        chain, hop = _split(route, limits)
-        self.whole = chain | hop
-        self.hop = hop
-        self._spec = hop.spec()
-        self._files_in = {inside: Path(here) for inside, here in dict(hop.files).items()}
-        settings = options or getattr(chain, "settings", None) or Options()
-        super().__init__(chain, settings, outer.connection if outer is not None else None)
-        self._outer = outer is not None
+        chain, self.hop = _split(route, limits)
+        self.whole = chain | self.hop
+        self._given: Files = {**_named_in(self.hop), **(files or {})}
+        self._spec = self.hop.spec()
+        self._shared = False
         self._pool: ThreadPoolExecutor | None = None
+        self._futures: set[SandboxFuture[Any]] = set()
+        self._lock = threading.Lock()
+        settings = options or getattr(route, "settings", None) or Options()
+        super().__init__(chain, settings, connection)
         self.place = self.whole.label()
-        if hop.image is not None and outer is None:
-            try:
-                from outrider.sandboxed.images import send
+        if self.hop.image is not None:
+            self._spec["root"] = self._root_of(self.hop.image)
 
-                self._spec["root"] = send(self, hop.image)
-            except BaseException:
-                self.close()
-                raise
+    def _root_of(self, image: str) -> str:
+        """Have an image at the far end; on failure nothing stays open."""
+        try:
+            from outrider.sandboxed import images
 
-    def limited(self, **limits: Any) -> Sandbox:
-        """The same far end with other limits: `box.limited(time="1s").run(...)`."""
+            return images.send(Session(self.chain, self._options, self.connection), image)
+        except BaseException:
+            self.close()
+            raise
+
+    def limited(self, *, files: Files | None = None, **limits: Any) -> Sandbox:
+        """The same far end with other limits: `box.limited(time="1s").run(...)`. To be closed is only the first one."""
+        found = self._twin(self._options)
         hop = self.hop.replace(**limits)
         assert isinstance(hop, Hop)
-        found = Sandbox(self.chain | hop, options=self._options, outer=self)
+        root = self._spec["root"]
+        found.hop, found.whole, found._spec = hop, self.chain | hop, hop.spec()
         if hop.image is not None:
-            found._spec["root"] = self._spec["root"]
+            found._spec["root"] = root if hop.image == self.hop.image else found._root_of(hop.image)
+        found._given = {**self._given, **_named_in(hop), **(files or {})}
         return found
 
     def options(self, **changes: Any) -> Sandbox:
-        """The same far end and limits with other options."""
-        settings = super().options(**changes).settings
-        found = Sandbox(self.chain | self.hop, options=settings, outer=self)
-        found._spec["root"] = self._spec["root"]
+        """The same far end and limits with other options; see `Session.options`."""
+        return self._twin(super().options(**changes).settings)
+
+    def over(self, connection: Connection) -> Sandbox:
+        return self._twin(self._options, connection)
+
+    def _twin(self, options: Options, connection: Connection | None = None) -> Sandbox:
+        found = Sandbox.__new__(type(self))
+        found.__dict__.update(vars(self))
+        found._options = options
+        found.connection = connection or self.connection
+        found._shared = connection is None
+        found._pool, found._futures, found._lock = None, set(), threading.Lock()
+        if found.connection.lasting is not None:
+            found.connection.lasting.sessions.add(found)
         return found
 
     # --- commands -----------------------------------------------------------------------------------------------
@@ -109,33 +125,43 @@ class Sandbox(Session):
     ) -> SandboxResult:
         """Run a command in a jail of its own, and say how it ended; see `Session.run` for what is not told here.
 
-        check: raise CommandFailed unless the verdict is OK. files: {path inside: bytes, text, or the Path of a file here} to
-        put into its folder first. collect: paths inside to bring back.
+        check: raise CommandFailed unless the verdict is OK. files: {path inside: bytes, text, or the Path of a file or
+        folder here} to put into its folder first. collect: paths inside to bring back. Raises Refused where no engine can hold what
+        is asked for.
         """
         if tty:
             raise ConfigError("a sandboxed command has no terminal", key="tty", hint="leave out tty")
         command = Command(["sh", "-c", argv] if isinstance(argv, str) else argv, env, cwd)
         limit = self.timeout if timeout is None else timeout
-        more = {"merge": merge, "sandbox": self._job(files, collect)}
+        job = self.job(files, collect)
+        more = {"merge": merge, "sandbox": job}
         request = self.start(command, stdin=stdin, timeout=limit, on_output=on_output, more=more)
         self.connection.wait(request, limit)
-        return self._judged(command, request, check)
+        return self.judged(command, request, job["outputs"], check)
 
-    def _job(self, files: Files | None, collect: Iterable[str]) -> dict[str, Any]:
+    def job(self, files: Files | None = None, collect: Iterable[str] = ()) -> dict[str, Any]:
         """What the far end is told of one job."""
         if isinstance(collect, str):
-            raise ConfigError("collect is a list of paths, not one text", key="collect")
-        given = {**self._files_in, **(files or {})}
-        inputs = [[inside, *_contents(inside, content)] for inside, content in given.items()]
-        return {**self._spec, "inputs": inputs, "outputs": [*self._spec["outputs"], *collect]}
+            raise ConfigError(
+                "collect is a list of paths, not one text", key="collect", hint="collect=['out.txt']"
+            )
+        put = [list(each) for each in given.inputs({**self._given, **(files or {})})]
+        return {
+            **self._spec,
+            "inputs": put,
+            "outputs": list(dict.fromkeys([*self._spec["outputs"], *collect])),
+        }
 
-    def _judged(self, command: Command, request: Request, check: bool) -> SandboxResult:
+    def judged(
+        self, command: Command, request: Request, asked: Sequence[str] = (), check: bool = False
+    ) -> SandboxResult:
+        """What a request for a job came to."""
         kind, _, segments = request.value
         if request.fault is not None:
             raise request.fault
         if kind == wire.RAISED:
-            raise self._refused(calls.answer(segments, {"message": str, "start": int}))
-        answer = calls.answer(segments, {"returncode": int, "duration": float})
+            raise self.refusal(calls.answer(segments, {"message": str, "start": int}))
+        answer = calls.answer(segments, {"returncode": int, "duration": float}, self.answer_limit)
         result = SandboxResult(
             command.argv,
             answer["returncode"],
@@ -143,7 +169,7 @@ class Sandbox(Session):
             request.printed("stderr"),
             answer["duration"],
             self.far,
-            **parsed(answer.get("sandbox")),
+            **parsed(answer.get("sandbox"), asked),
         )
         if check and not result.ok:
             raise CommandFailed(
@@ -154,7 +180,8 @@ class Sandbox(Session):
             )
         return result
 
-    def _refused(self, about: Mapping[str, Any]) -> OutriderError:
+    def refusal(self, about: Mapping[str, Any]) -> OutriderError:
+        """Why a job was not even begun."""
         if about.get("kind") == "SandboxRefused" or about["start"] == 125:
             return Refused(
                 about["message"],
@@ -167,65 +194,57 @@ class Sandbox(Session):
 
     # --- calls --------------------------------------------------------------------------------------------------
 
+    def jail(self) -> Jail:
+        """A jail for calls, not yet opened."""
+        settings = self._options.changed(
+            {"trust": "data", "push": (), "pull": (), "cwd": None, "reconnect": 0}
+        )
+        job = self.job()
+        limits = dict(job["limits"])
+        if limits["output"] is not None:  # its answers travel there, too
+            limits["output"] += settings.answer_limit
+        return Jail(self, settings, {**job, "limits": limits})
+
     @contextlib.contextmanager
     def inside(self) -> Iterator[Session]:
         """A session with one far end in one jail, for many calls that may know of each other.
 
         Raises SandboxEnded where the jail ended it.
         """
-        settings = self._options.changed(
-            {"trust": "data", "push": (), "pull": (), "cwd": None, "reconnect": 0}
-        )
-        spec = self._job(None, ())
-        limits = dict(spec["limits"])
-        if limits["output"] is not None:  # its answers travel there, too
-            limits["output"] += settings.answer_limit
-        attempt = _Jailed(self, self.whole, settings, {"sandbox": {**spec, "limits": limits}})
-        try:
-            session = Session(self.whole, settings, Connection(self.whole, settings, attempt))
-            try:
-                yield session
-            finally:
-                session.close()
-        except (Lost, TimedOut, RouteError) as error:
-            ended = self._ended(attempt)
-            if ended is None:
-                raise
-            raise ended from error
-
-    def _ended(self, attempt: _Jailed) -> OutriderError | None:
-        """What ended a call's jail, if that is known and was not its own end."""
-        process = attempt.carried
-        if process is None or not process.ended_within(2.0):
-            return None
-        if process.refused is not None:
-            return self._refused(process.refused)
-        report = process.answer.get("sandbox")
-        if report is None:
-            return None
-        fields = parsed(report)
-        if fields["verdict"] == "OK" or fields["message"] == "it was cancelled":
-            return None
-        return SandboxEnded(
-            f"{fields['verdict']}: {fields['message']}",
-            verdict=fields["verdict"],
-            usage=fields["usage"],
-            engine=fields["engine"],
-            hop=self.place,
-        )
+        jail = self.jail()
+        with jail.blamed(), jail.session() as session:
+            yield session
 
     def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call a function in a jail of its own; its value comes back as plain data, see `register_data`.
 
-        Raises what it raised, as FarError where the type is none of Python's own, and SandboxEnded if the jail ended it.
+        Raises FarError for what it raised, and SandboxEnded if the jail ended it.
         """
-        with self.inside() as session:
-            return session.call(fn, *args, **kwargs)
+        calls.check_function(fn)
+        return self._called(self.jail(), fn, args, kwargs)
+
+    def _called(self, jail: Jail, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]) -> T:
+        value = jail.run(lambda session: session.call(fn, *args, **kwargs))
+        return JailedGenerator(value, jail) if isinstance(value, FarGenerator) else value  # type: ignore[return-value]
 
     def call_detailed(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CompletedCall:
-        """As `call`, with what it printed and how long it took."""
-        with self.inside() as session:
-            return session.call_detailed(fn, *args, **kwargs)
+        """As `call`, with what it printed, how long it took, and as a SandboxCall what its jail used."""
+        calls.check_function(fn)
+        jail = self.jail()
+        done: list[CompletedCall] = []
+
+        def work(session: Session) -> Any:
+            done.append(session.call_detailed(fn, *args, **kwargs))
+            return done[0].value
+
+        value = jail.run(work)
+        fields = None
+        if isinstance(value, FarGenerator):  # it goes on, and so does its jail
+            value = JailedGenerator(value, jail)
+        else:
+            fields = jail.report(2.0)
+        known = {} if fields is None else {name: fields[name] for name in _OF_A_CALL}
+        return SandboxCall(**{**vars(done[0]), "value": value}, **known)
 
     def invoke_detailed(self, subject: Any, method: str, *args: Any, **more: Any) -> CompletedCall:
         """See `Session.invoke_detailed`; in a jail of its own."""
@@ -233,17 +252,62 @@ class Sandbox(Session):
             return session.invoke_detailed(subject, method, *args, **more)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call in the background, in a jail of its own."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="outrider-sandbox")
-        return self._pool.submit(self.call, fn, *args, **kwargs)
+        """Call in the background, as many at once as there are processors here. Cancelling the future ends the jail."""
+        calls.check_function(fn)
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="outrider-sandbox")
+            return self._submitted(self._pool, fn, args, kwargs)
+
+    def _submitted(
+        self, pool: ThreadPoolExecutor, fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> SandboxFuture[T]:
+        future: SandboxFuture[T] = SandboxFuture()
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        pool.submit(future.work, self.jail, lambda jail: self._called(jail, fn, args, kwargs))
+        return future
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
         """Values in order, each of a jail of its own, `at_once` of them side by side."""
-        with ThreadPoolExecutor(at_once, thread_name_prefix="outrider-sandbox") as pool:
-            yield from pool.map(lambda args: self.call(fn, *args), zip(*iterables, strict=False))
+        calls.check_function(fn)
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="outrider-sandbox")
+        futures: deque[SandboxFuture[T]] = deque()
+        try:
+            for args in zip(*iterables, strict=False):
+                futures.append(self._submitted(pool, fn, args, {}))
+                if len(futures) >= at_once:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
-    def debug(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    def closing_after(self, value: T) -> T:
+        if isinstance(value, JailedGenerator):
+            value.then(self.close)
+        else:
+            self.close()
+        return value
+
+    # --- what a sandbox has not ---------------------------------------------------------------------------------
+
+    def put(self, *_: Any, **__: Any) -> Never:
+        raise self._nothing_stays("files=", "ro= shows them what is there")
+
+    def get(self, *_: Any, **__: Any) -> Never:
+        raise self._nothing_stays("collect=", "`run(...).outputs` has their contents")
+
+    def _nothing_stays(self, option: str, more: str) -> Refused:
+        return Refused(
+            "no file stays in a sandbox: each job has its own",
+            hop=self.place,
+            hint=f"{option} names the files that go with a job; {more}; the route before the sandbox copies files there",
+        )
+
+    def debug(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Never:
         raise Refused(
             "there is no debugger in a sandbox",
             hop=self.place,
@@ -251,25 +315,20 @@ class Sandbox(Session):
         )
 
     def close(self) -> None:
-        pool, self._pool = self._pool, None
+        """End all jobs, and the far end; safe to call again."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        for future in list(self._futures):
+            future.cancel()
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
-        if not self._outer:
+        if not self._shared:
             super().close()
         if pool is not None:
             pool.shutdown()
 
 
-class _Jailed(CarriedOpening):
-    """Opens the far end of a call in its jail."""
-
-    carried: CarriedProcess | None = None
-
-    def _start(self) -> CarriedProcess:
-        process = super()._start()
-        assert isinstance(process, CarriedProcess)
-        self.carried = process
-        return process
+_OF_A_CALL = ("verdict", "message", "engine", "missing", "usage", "sources")
 
 
 def _split(route: Chain | Hop | str | None, limits: Mapping[str, Any]) -> tuple[Any, Hop]:
@@ -277,29 +336,10 @@ def _split(route: Chain | Hop | str | None, limits: Mapping[str, Any]) -> tuple[
     chain: Chain = route if isinstance(route, Chain) else Chain() if route is None else Chain() | route
     hop = chain.hops[-1] if chain.hops and isinstance(chain.hops[-1], Hop) else None
     before = chain.prefix(len(chain.hops) - 1) if hop is not None else chain
-    if any(isinstance(other, Hop) for other in before.hops):
-        raise ConfigError(
-            "a sandbox is the last hop of a route", hop="sandbox", hint="leave out what stands after it"
-        )
     found = hop.replace(**limits) if hop is not None else Hop(**limits)
     assert isinstance(found, Hop)
     return before, found
 
 
-def _contents(inside: str, content: object) -> tuple[bytes, int]:
-    """Contents and mode of a file that goes into a jail."""
-    if isinstance(content, os.PathLike):
-        path = Path(content)
-        try:
-            return path.read_bytes(), 0o755 if os.access(path, os.X_OK) else 0o644
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}", hop="sandbox", key="files") from error
-    if isinstance(content, str):
-        content = content.encode()
-    if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise ConfigError(
-            f"{inside} is to be bytes, text or a Path, not {type(content).__name__}",
-            hop="sandbox",
-            key="files",
-        )
-    return bytes(content), 0o755 if bytes(content[:2]) == b"#!" or bytes(content[:4]) == b"\x7fELF" else 0o644
+def _named_in(hop: Hop) -> dict[str, Path]:
+    return {inside: Path(here).expanduser() for inside, here in dict(hop.files).items()}
