@@ -81,21 +81,24 @@ class CarriedProcess(RouteProcess):
 
     def _finished(self, request: Request) -> None:
         """In the thread that reads: the command has ended, or the session that carries it is over."""
-        status = -9
-        if isinstance(request.value, BaseException):
-            self.error = request.value
-        elif request.value[0] == wire.RAISED:
-            said = calls.answer(request.value[2], {"message": str, "start": int})
-            self.refused = said
-            self._take("stderr", said["message"].encode())
-            status = said["start"]
-        else:
-            self.answer = calls.answer(request.value[2], {"returncode": int, "duration": float})
-            status = self.answer["returncode"]
-        self.returncode = status
+        try:
+            self.returncode = self._status(request.value)
+        except OutriderError as error:
+            self.error, self.returncode = error, -9
         self._arrived.append(None)
         self._news.release()
         self._ended.set()
+
+    def _status(self, value: Any) -> int:
+        if isinstance(value, BaseException):
+            raise value
+        room = self.session.answer_limit
+        if value[0] == wire.RAISED:
+            self.refused = calls.answer(value[2], {"message": str, "start": int}, room)
+            self._take("stderr", self.refused["message"].encode("utf-8", "replace"))
+            return int(self.refused["start"])
+        self.answer = calls.answer(value[2], {"returncode": int, "duration": float}, room)
+        return int(self.answer["returncode"])
 
     def poll(self) -> int | None:
         return self.returncode
@@ -110,7 +113,7 @@ class CarriedProcess(RouteProcess):
 
     def signal_group(self, number: int) -> None:
         with suppress(OutriderError):
-            self.session.control(self.request.ident, {"signal": number})
+            self.session.control(self.request.ident, {"signal": int(number)})  # an enum is no plain data
 
     def foreground(self) -> AbstractContextManager[object]:
         return nullcontext()

@@ -37,6 +37,7 @@ class Jail(CarriedOpening):
         self._box = box
         self._settings = options
         self._process: CarriedProcess | None = None
+        self._asked = job["outputs"]
         super().__init__(box, box.whole, options, {"sandbox": job})
 
     def _start(self) -> CarriedProcess:
@@ -61,7 +62,7 @@ class Jail(CarriedOpening):
         process = self._process
         if process is None or not process.ended_within(seconds) or "sandbox" not in process.answer:
             return None
-        return parsed(process.answer["sandbox"], ())
+        return parsed(process.answer["sandbox"], self._asked)
 
     @contextmanager
     def blamed(self) -> Iterator[None]:

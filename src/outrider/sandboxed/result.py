@@ -83,7 +83,10 @@ class SandboxResult(CompletedCommand):
 
 @dataclass(frozen=True)
 class SandboxCall(CompletedCall):
-    """A call that returned from its jail; `verdict` and so on are those of the Python that ran it, as in a SandboxResult."""
+    """A call that returned from its jail; `verdict` and so on are those of the Python that ran it, as in a SandboxResult.
+
+    Where the end of its jail is not known yet, as that of a generator, `usage` is empty.
+    """
 
     verdict: str = "OK"
     message: str = ""
@@ -91,6 +94,8 @@ class SandboxCall(CompletedCall):
     missing: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     sources: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, bytes] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def failed(message: str) -> dict[str, Any]:

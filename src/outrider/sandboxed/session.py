@@ -126,8 +126,8 @@ class Sandbox(Session):
         """Run a command in a jail of its own, and say how it ended; see `Session.run` for what is not told here.
 
         check: raise CommandFailed unless the verdict is OK. files: {path inside: bytes, text, or the Path of a file or
-        folder here} to put into its folder first. collect: paths inside to bring back. Raises Refused where no engine can hold what
-        is asked for.
+        folder here} to put into its folder first. collect: paths inside to bring back. Raises Refused where no engine can
+        hold what is asked for.
         """
         if tty:
             raise ConfigError("a sandboxed command has no terminal", key="tty", hint="leave out tty")
@@ -243,8 +243,7 @@ class Sandbox(Session):
             value = JailedGenerator(value, jail)
         else:
             fields = jail.report(2.0)
-        known = {} if fields is None else {name: fields[name] for name in _OF_A_CALL}
-        return SandboxCall(**{**vars(done[0]), "value": value}, **known)
+        return SandboxCall(**{**vars(done[0]), "value": value}, **(fields or {}))
 
     def invoke_detailed(self, subject: Any, method: str, *args: Any, **more: Any) -> CompletedCall:
         """See `Session.invoke_detailed`; in a jail of its own."""
@@ -326,9 +325,6 @@ class Sandbox(Session):
             super().close()
         if pool is not None:
             pool.shutdown()
-
-
-_OF_A_CALL = ("verdict", "message", "engine", "missing", "usage", "sources")
 
 
 def _split(route: Chain | Hop | str | None, limits: Mapping[str, Any]) -> tuple[Any, Hop]:

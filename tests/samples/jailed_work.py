@@ -1,0 +1,39 @@
+"""What the tests call in sandboxes: no import of pytest, since there is none inside."""
+
+import os
+
+
+def counts(upto):
+    yield from range(upto)
+
+
+def counts_then_spins(upto):
+    yield from range(upto)
+    while True:
+        pass
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/outrider-was-here",)
+
+
+def raises_hostile():
+    error = ValueError("told")
+    error.more = Hostile()
+    raise error
+
+
+def writes_over_the_stream():
+    for fd in range(3, 20):
+        try:
+            os.write(fd, b"\x80\x04cposix\nsystem\n" * 100)
+        except OSError:
+            pass
+    os.write(1, b"printed")
+    return "survived"
+
+
+def yields_hostile():
+    yield 1
+    yield Hostile()
