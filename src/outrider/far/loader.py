@@ -86,18 +86,20 @@ WARDENS_PROGRAM = "program"
 """The name of the module, made when asked for, that carries all of `wardens_modules`."""
 
 _DOCSTRING = re.compile(r'^([ ]*)"""(?:[^"]|"(?!""))*"""$', re.MULTILINE)
-_COMMENT = re.compile(r"^[ ]*#.*$", re.MULTILINE)
+_COMMENT = re.compile(r"(?:^[ ]*|  )# ?.*$", re.MULTILINE)
+_INDENT = re.compile(r"^(?: {4})+", re.MULTILINE)
 
 
 @functools.lru_cache(maxsize=None)
 def source(name: str) -> str:
-    """The text of one module of the far end, without what is for people only. Its lines keep their numbers."""
+    """The text of one module of the far end, without what is for people only, indented by one. Lines keep their numbers."""
     if name == WARDENS_PROGRAM:
         return wardens_program()
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, *name.split(".")) + ".py", encoding="utf-8") as file:
         text = file.read()
-    return _COMMENT.sub("", _DOCSTRING.sub(lambda found: found[1] + "0" + "\n" * found[0].count("\n"), text))
+    text = _COMMENT.sub("", _DOCSTRING.sub(lambda found: found[1] + "0" + "\n" * found[0].count("\n"), text))
+    return _INDENT.sub(lambda found: " " * (len(found[0]) // 4), text)
 
 
 def wardens_modules() -> list[str]:
