@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         tempdir,
     )
     from outrider.lasting import idempotent
-    from outrider.sandboxed import Sandbox, SandboxCall, SandboxResult
+    from outrider.sandboxed import Interaction, Sandbox, SandboxCall, SandboxResult, interact
     from outrider.traces import Trace, trace
 
 __version__ = "0.1.0.dev0"
@@ -62,6 +62,7 @@ __all__ = [
     "FarError",
     "Group",
     "Hop",
+    "Interaction",
     "Lost",
     "Options",
     "OutriderError",
@@ -83,6 +84,7 @@ __all__ = [
     "env",
     "flux",
     "idempotent",
+    "interact",
     "local",
     "login",
     "podman",
@@ -111,7 +113,7 @@ def __getattr__(name: str) -> Any:
         from outrider import group
 
         found = group.Group
-    elif name in ("Sandbox", "SandboxCall", "SandboxResult"):
+    elif name in ("Interaction", "Sandbox", "SandboxCall", "SandboxResult", "interact"):
         from outrider import sandboxed
 
         found = getattr(sandboxed, name)

@@ -122,14 +122,19 @@ class JailedCommand:
             del self.open_outputs[fd]
             self.jails.drop(fd)
             return False
+        piece = self.counted(piece)
+        if piece:
+            self.backlog.append((self.open_outputs[fd], piece))
+            self.flush()
+        return True
+
+    def counted(self, piece):
+        """What of a piece of its output is within the limit; where that is not all, the job ends."""
         self.count += len(piece)
         over = 0 if self.limit is None else max(0, self.count - self.limit)
         if over:
             self.end("OLE", "it printed more than %d bytes" % self.limit)
-        if over < len(piece):
-            self.backlog.append((self.open_outputs[fd], piece[: len(piece) - over]))
-            self.flush()
-        return True
+        return piece[: max(0, len(piece) - over)]
 
     def flush(self):
         """Send on as much as the other end takes."""
@@ -290,7 +295,12 @@ class Jails:
 
     def start(self, ident, order):
         """Start a command; it answers for itself."""
-        self.running[ident] = JailedCommand(self, ident, order)
+        if order.get("joined") is None:
+            self.running[ident] = JailedCommand(self, ident, order)
+        else:
+            from .interacting import Player
+
+            self.running[ident] = Player(self, ident, order)
 
     def begin(self, command, message, fds):
         """Hand a command to the warden."""
@@ -317,6 +327,12 @@ class Jails:
         """Have the thread read `fd` for `command`; an epoll takes it even while the thread waits."""
         self._owners[fd] = command
         self._poll.register(fd, select.EPOLLIN)
+
+    def heed(self, fd, command, events):
+        """Tell `command` of these events at `fd`, which it writes to, and of its other end's closing."""
+        known = fd in self._owners
+        self._owners[fd] = command
+        (self._poll.modify if known else self._poll.register)(fd, events)
 
     def pause(self, fd):
         self._owners.pop(fd, None)
@@ -360,12 +376,12 @@ class Jails:
                 command = self._owners.get(fd)
                 if command is not None:
                     command.read(fd)
-                    self._finish(command)
+                    self.finish(command)
                 elif fd == self._wake_read:
                     os.read(fd, 4096)
                     for each in list(self.commands.values()):
                         each.flush()
-                        self._finish(each)
+                        self.finish(each)
                 elif fd == self._fd:
                     self._hear()
 
@@ -389,7 +405,7 @@ class Jails:
             command = self.commands[message["id"]]
             command.answer = message
             command.drain()
-            self._finish(command)
+            self.finish(command)
 
     def _refused(self, ident, why):
         with self.lock:
@@ -433,7 +449,8 @@ class Jails:
                 processes.reap([int(pid)])
         return left
 
-    def _finish(self, command):
+    def finish(self, command):
+        """Answer for a command, if nothing is left to be sent but that."""
         if not command.over():
             return
         with self.lock:

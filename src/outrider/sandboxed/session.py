@@ -22,9 +22,10 @@ from outrider.hops.sandbox import Sandbox as Hop
 from outrider.options import OnOutput, Options
 from outrider.request import Request
 from outrider.results import CompletedCall
-from outrider.sandboxed import given
+from outrider.sandboxed import given, pairs
 from outrider.sandboxed.calling import Jail, JailedGenerator, SandboxFuture
 from outrider.sandboxed.given import Files
+from outrider.sandboxed.pairs import Program
 from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed
 from outrider.session import Input, Session
 
@@ -138,6 +139,18 @@ class Sandbox(Session):
         request = self.start(command, stdin=stdin, timeout=limit, on_output=on_output, more=more)
         self.connection.wait(request, limit)
         return self.judged(command, request, job["outputs"], check)
+
+    def program(
+        self,
+        argv: Sequence[Argument] | str,
+        *,
+        env: dict[str, str] | None = None,
+        cwd: Argument | None = None,
+        files: Files | None = None,
+        collect: Sequence[str] = (),
+    ) -> Program:
+        """A command to be run in a jail of this sandbox by `outrider.interact`; the arguments are those of `run`."""
+        return pairs.program(self, argv, env, cwd, files, collect)
 
     def job(self, files: Files | None = None, collect: Iterable[str] = ()) -> dict[str, Any]:
         """What the far end is told of one job."""
