@@ -96,13 +96,13 @@ def interact(
     ...     played = interact(box.program(["./guess"], files=...), judge.program(["./referee"], files=...))
     ...     played.referee.exit_code, played.contestant.verdict, played.failed_first
 
-    Both programs are of one session (`box` and `box.limited(...)`), so that what they say has no way to go, and each keeps
-    to the limits of its own box. Both need a limit of time: two that wait for each other end by that. When one ends, or
-    closes its stdout, the other reads an end of file. Writing to a referee that has ended breaks the contestant's pipe; what the
-    referee tells a contestant that has ended is dropped, so that it can go on to its judgement. A contestant that goes on
-    for `linger` seconds after the referee's end is ended with TLE; None: by its own limits only. `timeout`: seconds for
-    all of it, after which both are ended, and TimedOut is raised. `on_output(name, piece)`: called with what they print on
-    stderr, `name` being "contestant" or "referee".
+    Both programs are of one session (`box` and `box.limited(...)`), so that what they say has no way to go, and each
+    keeps to the limits of its own box. Both need a limit of time: two that wait for each other end by that. When one
+    ends, or closes its stdout, the other reads an end of file. Writing to a referee that has ended breaks the
+    contestant's pipe; what the referee tells a contestant that has ended is dropped, so that it can go on to its
+    judgement. A contestant that goes on for `linger` seconds after the referee's end is ended with TLE; None: by its
+    own limits only. `timeout`: seconds for all of it, after which both are ended, and TimedOut is raised.
+    `on_output(name, piece)`: called with what they print on stderr, `name` being "contestant" or "referee".
     """
     _check(contestant, referee, linger)
     box = contestant.box
