@@ -16,7 +16,6 @@ from outrider.errors import CommandFailed, ConfigError, FarError, Refused
 from outrider.far import images as far_images
 from outrider.sandboxed import images
 from outrider.sandboxed.result import parsed
-from tests.command_line import outrider as command_line
 from tests.samples import far_work
 
 LIMITS = {"time": "2s", "memory": "256M", "processes": 32, "output": "1M", "disk": "16M"}
@@ -167,41 +166,6 @@ def test_it_is_the_last_hop():
 def test_a_report_that_is_none(report):
     with pytest.raises(FarError, match="report"):
         parsed(report)
-
-
-# --- the command line -------------------------------------------------------------------------------------------------
-
-
-def test_the_verdict_in_a_file(box, tmp_path):
-    limits = [
-        "--time",
-        "1s",
-        "--wall",
-        "3s",
-        "--memory",
-        "128M",
-        "--processes",
-        "32",
-        "--output",
-        "16M",
-        "--disk",
-        "64M",
-    ]
-    meta = tmp_path / "meta"
-    done = command_line(
-        "sandbox", "run", *limits, "--meta", meta, "--", "sh", "-c", "cat; exit 7", stdin=b"in"
-    )
-    assert (done.returncode, done.stdout) == (0, b"in")
-    told = json.loads(meta.read_text())
-    assert (told["verdict"], told["exit_code"], told["signal"]) == ("RE", 7, None)
-    assert set(told["usage"]) >= {"cpu_s", "wall_s", "memory_bytes", "processes", "output_bytes"}
-
-
-def test_exit_codes(box):
-    assert command_line("sandbox", "run", "--", "sh", "-c", "exit 7").returncode == 7
-    assert command_line("sandbox", "run", "--", "sh", "-c", "kill -9 $$").returncode == 137
-    assert command_line("sandbox", "run", "--memory", "x", "--", "true").returncode == 2
-    assert command_line("sandbox", "run", "--time", "200ms", "--", *SPIN).returncode == 137
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

@@ -99,10 +99,20 @@ def main() -> None:
         from outrider.cli.relay import become_route
 
         become_route(sys.argv[2])
+    _keep_standard_streams()
     try:
         outrider(prog_name="outrider")
     except SystemExit as done:
         leave(done.code)
+
+
+def _keep_standard_streams() -> None:
+    """What we were started without leads nowhere; else the next file that is opened would be taken for it."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def leave(code: str | int | None) -> NoReturn:

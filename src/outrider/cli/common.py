@@ -171,6 +171,11 @@ _WORDED = (
     (r"\bopen_timeout=SECONDS", "open_timeout = SECONDS under [defaults] in the configuration"),
     (r"\btimeout=SECONDS", "--timeout SECONDS"),
     (r"\bat_once=", "--at-once"),
+    (
+        r"set time= or wall= for both: .*",
+        "--time or --wall sets one for both, --referee-wall for the referee",
+    ),
+    (r"\ballow_missing=\[(.*)\]", r"--allow-missing NAME, for each of \1"),
     (r"\bstop_after=", "--stop-after"),
     (r"route\.options\(python=('[^']*')\)", r"python = \1 under [defaults] in the configuration"),
 )

@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from outrider.cli import common
+from outrider.cli import common, sandbox_words
+from outrider.cli.sandbox_images import images
 
 if TYPE_CHECKING:
-    from outrider.sandboxed import Sandbox, SandboxResult
+    from outrider.sandboxed import SandboxResult
 
-LIMITS = (
-    ("--time", "AMOUNT", "Time of the processor: 2s, 500ms."),
-    ("--wall", "AMOUNT", "Time that passes; without, three times --time and two seconds."),
-    ("--memory", "SIZE", "Memory of all its processes together: 128M."),
-    ("--output", "SIZE", "Bytes on its stdout and stderr together."),
-    ("--disk", "SIZE", "Bytes that it may write into files."),
-    ("--stack", "SIZE", "Stack of each process."),
-)
-
-
-def limits(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a jail."""
-    for name, what, text in reversed(LIMITS):
-        command = click.option(name, metavar=what, help=text)(command)
-    for name, text in (
-        ("--processes", "Processes and threads at once."),
-        ("--inodes", "Files that it may make."),
-        ("--open-files", "Descriptors of each process."),
-    ):
-        command = click.option(name, type=click.IntRange(1), metavar="N", help=text)(command)
-    more = (
-        click.option("--network", is_flag=True, help="Let it reach the network."),
-        click.option("--engine", metavar="NAME", help="native, isolate, bwrap, sio2jail, proot or none."),
-        click.option(
-            "--allow-missing", multiple=True, metavar="NAME", help="A guarantee that you can do without."
-        ),
-        click.option(
-            "--strict", is_flag=True, help="Refuse where memory or time would be limited less exactly."
-        ),
-        click.option("--fresh", is_flag=True, help="A jail in which nothing ever ran."),
-        click.option("--rootfs", metavar="DIR", help="A folder there to be its whole file system."),
-        click.option("--image", metavar="NAME", help="A sandbox image to be its whole file system."),
-        click.option(
-            "--ro", multiple=True, metavar="HOST:INSIDE", help="Show it a folder, read-only; may be repeated."
-        ),
-        click.option(
-            "--on", "route", type=common.ROUTE, metavar="ROUTE", help="Where; this machine without."
-        ),
-    )
-    for option in reversed(more):
-        command = option(command)
-    return command
+META = "Write the verdict and what it used there, as JSON; then leave with 0."
 
 
 @click.group()
@@ -65,21 +23,25 @@ def verb() -> None:
     """Run untrusted commands: limited, isolated, measured, and judged."""
 
 
+verb.add_command(images)
+
+
 @verb.command("run", cls=common.Verb)
-@limits
-@click.option(
-    "--file", "files", multiple=True, metavar="HERE:INSIDE", help="Put a file into its folder first."
-)
+@sandbox_words.limits
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable for it; may be repeated.")
 @click.option(
-    "--meta", metavar="FILE", help="Write the verdict and what it used there, as JSON; then leave with 0."
+    "--collect",
+    multiple=True,
+    metavar="INSIDE:HERE",
+    help="Bring a file back when all is over; may be repeated.",
 )
+@click.option("--meta", metavar="FILE", help=META)
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     argv: tuple[str, ...],
     route: str | None,
-    files: tuple[str, ...],
     env: tuple[str, ...],
+    collect: tuple[str, ...],
     meta: str | None,
     **asked: Any,
 ) -> None:
@@ -87,131 +49,140 @@ def run(
 
     With --meta FILE the exit code is 0 whatever the verdict: FILE tells it, as JSON.
     """
-    from outrider.cli.run import Output, piped_in
+    from outrider.cli.run import Output
+    from outrider.sandboxed.result import failed
 
-    given = {inside: Path(here) for here, inside in map(_mapped, files)}
-    with opened(route, asked) as box:
-        stdin = None if os.isatty(0) else piped_in()
-        done = box.run(
-            argv, stdin=stdin, env=common.pairs(env, "--env"), on_output=Output(raw=False), files=given
-        )
-    if meta is not None:
-        write(Path(meta), done.report())
-        raise SystemExit(0)
-    if not done.ok and done.verdict != "RE":
-        common.say(f"outrider: {done.verdict}: {done.message}")
-    raise SystemExit(_status(done))
-
-
-def _status(done: SandboxResult) -> int:
-    status = done.returncode if done.returncode >= 0 else 128 - done.returncode
-    return status or (0 if done.ok else 1)
+    places = {inside: Path(here) for inside, here in (_brought(word) for word in collect)}
+    for place in places.values():
+        sandbox_words.writable(place, "--collect")
+    variables = common.pairs(env, "--env")
+    file = sandbox_words.Meta(meta, failed)
+    with file.in_any_case():
+        with sandbox_words.opened(route, asked) as box:
+            done = box.run(
+                argv, stdin=_stdin(), env=variables, on_output=Output(raw=False), collect=list(places)
+            )
+        sandbox_words.bring(dict(done.outputs), places)
+        file.tell(done.report())
+    sandbox_words.told(done)
+    raise SystemExit(sandbox_words.status_of(done) if meta is None else 0)
 
 
-def opened(route: str | None, asked: dict[str, Any]) -> Sandbox:
-    """The sandbox that the words ask for."""
-    from outrider.sandboxed import Sandbox
+@verb.command("interact", cls=common.Verb)
+@sandbox_words.limits
+@sandbox_words.others_limits("referee")
+@click.option(
+    "--linger",
+    type=click.FloatRange(0),
+    default=1.0,
+    metavar="SECONDS",
+    help="How long the contestant may go on after the referee's end.",
+)
+@click.option("--meta", metavar="FILE", help="Write both verdicts there, as JSON; then leave with 0.")
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
+def interact(argv: tuple[str, ...], route: str | None, linger: float, meta: str | None, **asked: Any) -> None:
+    """Run two programs that talk: outrider sandbox interact … -- CONTESTANT… -- REFEREE…
 
-    limits = {name: value for name, value in asked.items() if value not in (None, (), False)}
-    if "ro" in limits:
-        limits["ro"] = dict(map(_mapped, limits["ro"]))
-    chain = common.route_of(route) if route else None
-    return Sandbox(chain, **limits)
+    What each prints on stdout, the other reads on stdin. The limits are those of both; those that begin with --referee-
+    are the referee's alone. What they print on stderr comes on ours. Leaves with the referee's exit code; if that is 0 and
+    the contestant's verdict is not OK, with 1.
+    """
+    from outrider.sandboxed import interact as play
+    from outrider.sandboxed.pairs import broken
 
-
-def _mapped(word: str) -> tuple[str, str]:
-    host, sign, inside = word.rpartition(":")
-    if not sign or not host or not inside:
-        raise click.UsageError(f"{word!r} is not of the form HOST:INSIDE")
-    return host, inside
-
-
-def write(path: Path, report: dict[str, Any]) -> None:
-    """The whole report at once, or nothing: whoever watches for the file never reads half of it."""
-    if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
-        path.write_text(json.dumps(report) + "\n")
-        return
-    fd, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "w") as file:
-            file.write(json.dumps(report) + "\n")
-        Path(new).chmod(0o666 & ~_umask())
-        Path(new).replace(path)
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    contestant, referee = _both(argv)
+    own = {name: asked.pop(name) for name in list(asked) if name.startswith("referee_")}
+    file = sandbox_words.Meta(meta, broken)
+    with file.in_any_case():
+        with sandbox_words.opened(route, asked) as box:
+            judge = box.limited(
+                **sandbox_words.jail(
+                    {name.removeprefix("referee_"): value for name, value in own.items()}, here=route is None
+                )
+            )
+            done = play(
+                box.program(contestant), judge.program(referee), linger=linger, on_output=_on_stderr()
+            )
+        file.tell(done.report())
+    sandbox_words.told(done.contestant, "contestant: ")
+    sandbox_words.told(done.referee, "referee: ")
+    if meta is None:
+        raise SystemExit(sandbox_words.status_of(done.referee) or (0 if done.ok else 1))
 
 
 @verb.command("check", cls=common.Verb)
-@limits
+@sandbox_words.limits
 @click.option("--json", "json_", is_flag=True, help="As one JSON object.")
 def check(route: str | None, json_: bool, **asked: Any) -> None:
-    """Say which engine would run a job with these limits, and what it could not guarantee."""
-    with opened(route, asked) as box:
-        done = box.limited(wall=asked.get("wall") or "10s").run(["/bin/sh", "-c", ":"])
+    """Say which engine would run a job with these limits, what it could not guarantee, and what the others can.
+
+    Leaves with 1 if none would.
+    """
+    from outrider.errors import Refused
+    from outrider.sandboxed.engines import engines
+
+    done: SandboxResult | None = None
+    refused = ""
+    with sandbox_words.opened(route, asked) as box:
+        try:
+            done = box.limited(wall=asked.get("wall") or "10s").run(["/bin/sh", "-c", ":"])
+        except Refused as error:
+            refused = error.message
+        found = engines(box)
     if json_:
-        common.print_json(
-            {"engine": done.engine, "missing": list(done.missing), "sources": dict(done.sources)}
-        )
-        return
-    click.echo(f"engine: {done.engine}")
-    click.echo("missing: " + ("; ".join(done.missing) or "nothing"))
-    for figure, source in sorted(done.sources.items()):
-        click.echo(f"  {figure}: by {source}")
+        report: dict[str, Any] = {
+            "engine": done.engine if done else None,
+            "missing": list(done.missing) if done else [],
+            "sources": dict(done.sources) if done else {},
+            "refused": refused,
+            "engines": [each.report() for each in found],
+        }
+        common.print_json(report)
+    else:
+        _show(done, refused)
+        for each in found:
+            click.echo(f"  {each.name:9} {each.words}")
+    raise SystemExit(0 if done else 1)
 
 
-@verb.group("images")
-def images() -> None:
-    """Root folders by name, for --image."""
+def _show(done: SandboxResult | None, refused: str) -> None:
+    if done is None:
+        click.echo(f"none: {refused}")
+    else:
+        click.echo(f"engine: {done.engine}")
+        click.echo("missing: " + ("; ".join(done.missing) or "nothing"))
+        for figure, source in sorted(done.sources.items()):
+            click.echo(f"  {figure}: by {source}")
+    click.echo("engines:")
 
 
-@images.command("add", cls=common.Verb)
-@click.option("--sha256", metavar="HASH", help="Refuse it if the archive has another.")
-@click.argument("name")
-@click.argument("source")
-def images_add(name: str, source: str, sha256: str | None) -> None:
-    """Keep SOURCE, a folder, an archive or the URL of one, as NAME."""
-    from outrider.sandboxed import images as kept
-
-    image = kept.add(name, source, sha256)
-    click.echo(f"{image.name}  {image.sha256}  {image.size} bytes")
+def _brought(word: str) -> tuple[str, str]:
+    inside, sign, here = word.partition(":")
+    if not sign:
+        here = Path(word).name
+    if not inside or not here:
+        raise click.UsageError(f"--collect takes INSIDE:HERE, not {word!r}")
+    return inside, here
 
 
-@images.command("list", cls=common.Verb)
-@click.option("--json", "json_", is_flag=True, help="One JSON object an image.")
-def images_list(json_: bool) -> None:
-    """Show all images."""
-    from dataclasses import asdict
-
-    from outrider.sandboxed import images as kept
-
-    for image in kept.listed():
-        if json_:
-            common.print_json(asdict(image))
-        else:
-            click.echo(f"{image.name}  {image.sha256[:16]}  {image.size} bytes  {image.source}")
+def _both(argv: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if "--" not in argv or argv[0] == "--" or argv[-1] == "--":
+        raise click.UsageError("two commands are needed: -- CONTESTANT… -- REFEREE…")
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
 
 
-@images.command("remove", cls=common.Verb)
-@click.argument("name")
-def images_remove(name: str) -> None:
-    """Forget NAME."""
-    from outrider.sandboxed import images as kept
+def _stdin() -> Iterator[bytes] | None:
+    """Ours as it comes; nothing if it is a terminal that another job has just now."""
+    from outrider.cli.run import piped_in
 
-    kept.remove(name)
+    if os.isatty(0) and os.tcgetpgrp(0) != os.getpgrp():
+        return None
+    return piped_in()
 
 
-@images.command("check", cls=common.Verb)
-@click.argument("name")
-def images_check(name: str) -> None:
-    """Read all of NAME again: is it still what was added?"""
-    from outrider.sandboxed import images as kept
+def _on_stderr() -> Any:
+    from outrider.cli.run import Output
 
-    image = kept.check(name)
-    click.echo(f"{image.name}  {image.sha256}  whole")
+    both = {name: Output(raw=False) for name in ("contestant", "referee")}
+    return lambda name, piece: both[name]("stderr", piece)

@@ -13,7 +13,7 @@ from outrider.errors import ConfigError, OutriderError
 from outrider.far import wire
 from outrider.far.interacting import ALONE
 from outrider.sandboxed.given import Files
-from outrider.sandboxed.result import SandboxResult
+from outrider.sandboxed.result import SandboxResult, failed
 
 if TYPE_CHECKING:
     from outrider.options import OnOutput
@@ -64,6 +64,16 @@ class Interaction:
             "first": self.first,
             "failed_first": self.failed_first,
         }
+
+
+def broken(message: str) -> dict[str, Any]:
+    """The report of a pair that could not be run at all, as plain data."""
+    return {
+        "contestant": failed(message),
+        "referee": failed(message),
+        "first": None,
+        "failed_first": None,
+    }
 
 
 def program(

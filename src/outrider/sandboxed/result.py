@@ -78,6 +78,7 @@ class SandboxResult(CompletedCommand):
             "missing": list(self.missing),
             "usage": asdict(self.usage),
             "sources": dict(self.sources),
+            "refused": dict(self.refused),
         }
 
 
@@ -109,6 +110,7 @@ def failed(message: str) -> dict[str, Any]:
         "missing": [],
         "usage": asdict(Usage()),
         "sources": {},
+        "refused": {},
     }
 
 

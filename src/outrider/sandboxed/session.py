@@ -30,6 +30,8 @@ from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed
 from outrider.session import Input, Session
 
 T = TypeVar("T")
+GOING_ON = ". To go on without, name it in allow_missing="
+"""Where the far end's words of a refusal turn to what can be done."""
 
 
 class Sandbox(Session):
@@ -196,11 +198,11 @@ class Sandbox(Session):
     def refusal(self, about: Mapping[str, Any]) -> OutriderError:
         """Why a job was not even begun."""
         if about.get("kind") == "SandboxRefused" or about["start"] == 125:
-            return Refused(
-                about["message"],
-                hop=self.place,
-                hint="`outrider sandbox check` says what each engine can hold there",
-            )
+            message, _, going_on = about["message"].partition(GOING_ON)
+            hint = "`outrider sandbox check` says what each engine can hold there"
+            if going_on:
+                hint += f"; to go on without: allow_missing={going_on}"
+            return Refused(message, hop=self.place, hint=hint)
         error = RouteError(f"cannot start: {about['message']}", hop=self.place, hint="check the arguments")
         error.returncode = about["start"]
         return error

@@ -1,0 +1,58 @@
+"""Which sandbox engines work at a far end, and what each cannot guarantee there: found by running nothing in each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from outrider.errors import OutriderError
+from outrider.far.jail import guarantees
+from outrider.harmless import printable
+from outrider.hops.sandbox import ENGINES
+
+if TYPE_CHECKING:
+    from outrider.sandboxed.session import Sandbox
+
+ALL = tuple(name for key, name in vars(guarantees).items() if key.isupper() and isinstance(name, str))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """`missing`: guarantees that it cannot give there; `why`: it does not work there at all, for this reason."""
+
+    name: str
+    missing: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def works(self) -> bool:
+        return not self.why
+
+    @property
+    def words(self) -> str:
+        """What there is to say, for a person."""
+        if self.why:
+            return f"no: {self.why}"
+        return "works; missing: " + ("; ".join(self.missing) or "nothing")
+
+    def report(self) -> dict[str, Any]:
+        return {**asdict(self), "missing": list(self.missing), "works": self.works}
+
+
+def engines(box: Sandbox, timeout: float | None = None, names: tuple[str, ...] = ENGINES) -> list[Engine]:
+    """All engines, best first. `timeout`: seconds for each."""
+    return [_tried(box, name, timeout) for name in names]
+
+
+def _tried(box: Sandbox, name: str, timeout: float | None) -> Engine:
+    plain = box.limited(
+        engine=name, allow_missing=ALL, strict=False, time=None, wall="10s", memory=None, processes=None
+    )
+    try:
+        done = plain.run(["/bin/sh", "-c", ":"], timeout=timeout)
+    except OutriderError as error:
+        return Engine(name, why=error.message)
+    if not done.ok:
+        said = printable(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+        return Engine(name, why=f"{done.verdict}: {said or done.message}")
+    return Engine(name, done.missing)
