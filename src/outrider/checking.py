@@ -12,6 +12,8 @@ from typing import Any
 from outrider.errors import Cancelled, OutriderError, RouteError
 from outrider.results import FarEnd
 from outrider.route import Route
+from outrider.sandboxed import Sandbox
+from outrider.sandboxed.engines import BY_ITSELF, Engine, tried
 from outrider.session import Session
 from outrider.spans import Span
 from outrider.traces import Trace, trace
@@ -34,6 +36,8 @@ MODULES = (
 """Python's own modules that slim systems leave out, and programs often want."""
 PINGS = 5
 LOOK_WITHIN = 30.0
+LITTLE_TIME = 0.5
+"""Seconds; with less left, sandboxes are not tried."""
 LITTLE = 100 << 20
 """Bytes free in the temporary folder, below which a hint says so."""
 # As text, so that nothing of ours has to be there.
@@ -97,7 +101,8 @@ class HopReport:
     `phases`: what the last hop's part of the opening took. `blamed`: the hop at fault as the error names it. `missing`:
     modules of Python's own that are not there. `noise`: what logins printed before the far end could greet. `tmp`: the
     folder for temporary files there, with `tmp_free` bytes (None: unknown). `scheduler`: the job that it is in, or how
-    Slurm there stands; "" if there is none.
+    Slurm there stands; "" if there is none. `sandbox`: of the last hop, what each engine of the sandbox could not guarantee
+    there; of a sandbox hop, what its own jails could not.
     """
 
     number: int
@@ -118,6 +123,7 @@ class HopReport:
     tmp: str = ""
     tmp_free: int | None = None
     scheduler: str = ""
+    sandbox: tuple[str, ...] = ()
 
 
 class Check:
@@ -155,6 +161,8 @@ class Check:
             opened_in = time.monotonic() - started
             until = started + max(limit, opened_in + 1) if limit is not None else None
             found = _looked(session, until)
+            if number == len(self.route.hops) and _left(until, LOOK_WITHIN) > LITTLE_TIME:
+                found["sandbox"] = tuple(_jails(session, until))
             return HopReport(number, hop, True, opened_in, phases=self._phases(hop), **found)
         except Cancelled:
             raise
@@ -215,6 +223,8 @@ def _looked(far: Session, until: float | None) -> dict[str, Any]:
         "noise": far.noise.decode(errors="replace").strip(),
     }
     found["latency"] = statistics.median(far.ping(_left(until, 10.0)) for _ in range(PINGS))
+    if isinstance(far, Sandbox):  # its commands are in jails, and see what is in these
+        return found
     with suppress(
         RouteError, TimeoutError
     ):  # it cannot start its own Python once more: it serves nevertheless
@@ -230,6 +240,19 @@ def _looked(far: Session, until: float | None) -> dict[str, Any]:
 
 def _left(until: float | None, most: float) -> float:
     return most if until is None else min(most, max(0.2, until - time.monotonic()))
+
+
+def _jails(far: Session, until: float | None) -> Iterator[str]:
+    """What sandboxes can hold there: a line for each engine that is found, or for the one that was asked for."""
+    if isinstance(far, Sandbox):
+        done = far.run(["/bin/sh", "-c", ":"], timeout=_left(until, LOOK_WITHIN))
+        yield str(Engine(done.engine, done.missing, done.message if done.verdict == "SE" else ""))
+        return
+    box = Sandbox(far.chain, options=far.settings, connection=far.connection)
+    for name in BY_ITSELF:
+        found = tried(box, name, _left(until, LOOK_WITHIN))
+        if found.works or name == BY_ITSELF[0]:
+            yield str(found)
 
 
 def _seen(far: Session, end: FarEnd, seconds: float) -> dict[str, Any]:

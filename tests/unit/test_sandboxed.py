@@ -12,6 +12,7 @@ import pytest
 
 import outrider
 from outrider import Route, Sandbox, SandboxEnded, local, sandbox
+from outrider.checking import check
 from outrider.errors import CommandFailed, ConfigError, FarError, Refused
 from outrider.far import images as far_images
 from outrider.sandboxed import images
@@ -238,3 +239,21 @@ def test_nothing_is_written_through_a_link(tmp_path):
     with pytest.raises(far_images.ImageError):
         far_images.unpack(_archive(tmp_path / "a.tar", *members), str(root))
     assert not (tmp_path / "out").exists()
+
+
+# --- outrider check ---------------------------------------------------------------------------------------------------
+
+
+def test_check_tells_what_the_engines_can_hold(box):
+    reports = list(check(Route(local()) | local()))
+    assert reports[0].sandbox == ()
+    native = reports[1].sandbox[0]
+    missing = box.run(["true"]).missing
+    assert native == ("native, without " + ", ".join(missing) if missing else "native")
+
+
+def test_check_of_a_route_to_a_sandbox(box):
+    assert list(check(local() | sandbox(**LIMITS)))[-1].sandbox[0].startswith("native")
+    refused = list(check(local() | sandbox(engine="none")))[-1]
+    assert not refused.reached
+    assert "cannot hold" in refused.error

@@ -82,6 +82,8 @@ def _found(report: HopReport) -> None:
         about.append(printable(report.scheduler))
     if about:
         click.echo("    " + "; ".join(about))
+    if report.sandbox:
+        click.echo(f"    sandbox: {printable('; '.join(report.sandbox))}")
     if report.missing:
         click.echo(f"    missing there: {printable(', '.join(report.missing))}")
     if report.noise:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 ALL = tuple(name for key, name in vars(guarantees).items() if key.isupper() and isinstance(name, str))
 
+BY_ITSELF = ("native", "isolate", "bwrap")
+"""Those that are taken without being named, or are of some use."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -35,16 +38,23 @@ class Engine:
             return f"no: {self.why}"
         return "works; missing: " + ("; ".join(self.missing) or "nothing")
 
+    def __str__(self) -> str:
+        if self.why:
+            return f"no {self.name}: {self.why}"
+        return f"{self.name}, without " + ", ".join(self.missing) if self.missing else self.name
+
     def report(self) -> dict[str, Any]:
+        """As plain data."""
         return {**asdict(self), "missing": list(self.missing), "works": self.works}
 
 
-def engines(box: Sandbox, timeout: float | None = None, names: tuple[str, ...] = ENGINES) -> list[Engine]:
-    """All engines, best first. `timeout`: seconds for each."""
-    return [_tried(box, name, timeout) for name in names]
+def engines(box: Sandbox) -> list[Engine]:
+    """All engines, best first."""
+    return [tried(box, name) for name in ENGINES]
 
 
-def _tried(box: Sandbox, name: str, timeout: float | None) -> Engine:
+def tried(box: Sandbox, name: str, timeout: float | None = None) -> Engine:
+    """What one engine can, whatever is asked of `box`. `timeout`: seconds."""
     plain = box.limited(
         engine=name, allow_missing=ALL, strict=False, time=None, wall="10s", memory=None, processes=None
     )
