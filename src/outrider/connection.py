@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CANCEL_WAIT = 5.0
 """Seconds to wait for the far end to confirm that something cancelled has ended."""
+LOOK = 100
+"""Messages dealt out at one look at what has arrived."""
 CLOSE_WAIT = 3.0
 STALLED_WAIT = 1.0
 """Seconds at each step of ending a far end that has not kept to its time."""
@@ -294,10 +296,15 @@ class Connection:
         self._link.reader.reuse(piece)
 
     def look(self) -> None:
-        """Deal out what has arrived already, without waiting, unless another thread reads."""
+        """Deal out what has arrived already, without waiting, unless another thread reads.
+
+        Only so much: a far end that never stops would hold its caller beyond any timeout.
+        """
         if self._link.reading.acquire(False):
             try:
-                while not self._link.over and self._link.readable(0):
+                for _ in range(LOOK):
+                    if self._link.over or not self._link.readable(0):
+                        break
                     self._link.read_one()
             finally:
                 self._link.reading.release()

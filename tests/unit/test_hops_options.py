@@ -170,11 +170,11 @@ class TestSudo:
         assert argv[-3:] == ("env", "A=1", "x")
 
     def test_passwords_from_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        hop = hops.sudo("x", password="env:OUTRIDER_TEST_SECRET")
+        hop = hops.sudo("x", password="env:OUTRIDER_SUDO_PASSWORD")
         (prompt,) = hop.prompts()
-        with pytest.raises(ConfigError, match="OUTRIDER_TEST_SECRET"):
+        with pytest.raises(ConfigError, match="OUTRIDER_SUDO_PASSWORD"):
             prompt.answer()
-        monkeypatch.setenv("OUTRIDER_TEST_SECRET", "hunter2")
+        monkeypatch.setenv("OUTRIDER_SUDO_PASSWORD", "hunter2")
         assert prompt.answer() == "hunter2"
         assert prompt.marker.decode() in hop.wrap(X).argv
         assert "hunter2" not in str(hop.wrap(X)) + repr(hop)

@@ -175,6 +175,15 @@ def test_output_without_a_limit_comes_whole(jail: Jail) -> None:
     assert report["usage"]["output_bytes"] == 5_000_004
 
 
+def test_output_that_waits_when_the_job_ends_comes_whole(jail: Jail) -> None:
+    """What the other end has not taken yet is in the job's pipes when it dies: read then, and in order."""
+    for more in range(0, 60000, 3000):
+        size = wire.WINDOW + more
+        report, out, err = jail.sh(f"head -c {size} /dev/zero; echo end >&2", limits=limited(output=None))
+        assert report["verdict"] == "OK", report
+        assert (len(out), err) == (size, b"end\n")
+
+
 def test_input_of_any_size(jail: Jail) -> None:
     text = bytes(range(256)) * 8000
     report, out, _ = jail.run("/bin/cat", stdin=text, limits=limited(output=4 * MIB))

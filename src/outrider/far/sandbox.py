@@ -70,7 +70,7 @@ class JailedCommand:
         self.count = 0
         self.backlog = deque()
         self.open_outputs = {}
-        self.paused = []
+        self.paused = set()  # what is not read for want of credit; who drains may find it a second time
         self.cancelled = False
         self.answer: Any = None
         self.started = time.monotonic()
@@ -111,7 +111,7 @@ class JailedCommand:
         size = PIECE if self.limit is not None else min(PIECE, self.credit)
         if size <= 0:  # without a limit, only as much as the other end takes
             self.jails.pause(fd)
-            self.paused.append(fd)
+            self.paused.add(fd)
             self.flush()  # more may have been granted just before this was known to wait for it
             return False
         try:
@@ -120,6 +120,7 @@ class JailedCommand:
             return False
         if not piece:
             del self.open_outputs[fd]
+            self.paused.discard(fd)
             self.jails.drop(fd)
             return False
         piece = self.counted(piece)
@@ -235,6 +236,7 @@ class JailedCommand:
 
     def close(self):
         """Let go of its pipes; who feeds it then hears that nobody reads."""
+        self.paused.clear()
         for fd in list(self.open_outputs):
             del self.open_outputs[fd]
             self.jails.drop(fd)
@@ -371,19 +373,27 @@ class Jails:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self):
-        while not self.gone:
-            for fd, _ in self._poll.poll():
-                command = self._owners.get(fd)
-                if command is not None:
-                    command.read(fd)
-                    self.finish(command)
-                elif fd == self._wake_read:
-                    os.read(fd, 4096)
-                    for each in list(self.commands.values()):
-                        each.flush()
-                        self.finish(each)
-                elif fd == self._fd:
-                    self._hear()
+        try:
+            while not self.gone:
+                for fd, _ in self._poll.poll():
+                    self._deal(fd)
+        except BaseException as error:  # whoever waits hears of it: nobody else reads what the warden says
+            self.warden.hang_up()
+            self._lost("the far end's side of the sandbox broke: %r" % (error,))
+            raise
+
+    def _deal(self, fd):
+        command = self._owners.get(fd)
+        if command is not None:
+            command.read(fd)
+            self.finish(command)
+        elif fd == self._wake_read:
+            os.read(fd, 4096)
+            for each in list(self.commands.values()):
+                each.flush()
+                self.finish(each)
+        elif fd == self._fd:
+            self._hear()
 
     def _hear(self):
         try:
@@ -419,7 +429,7 @@ class Jails:
     def _lost(self, why):
         """Nothing can be run any more: every jail has ended with the warden."""
         self.unable = why
-        self._poll.unregister(self._fd)
+        self.pause(self._fd)
         self.guardian.forget_group(self.process.pid)
         for ident in list(self.commands):
             self._refused(ident, why)
