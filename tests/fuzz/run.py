@@ -55,7 +55,7 @@ def by_hypothesis(name: str, seconds: int) -> None:
 
 
 def main() -> int:
-    known = ["value", "answer", "stream", "messages", "manifest", "terminal", "route"]
+    known = ["value", "answer", "report", "stream", "messages", "manifest", "terminal", "route"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", choices=[*known, []], help="which; all if none is named")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")

@@ -6,6 +6,7 @@ are no findings; any other exception is, and so is a hang, memory out of bounds,
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,8 @@ from outrider.far import data, receiving, trees, wire
 from outrider.harmless import Harmless, printable, printable_lines
 from outrider.hops import local
 from outrider.options import Options
+from outrider.results import FarEnd
+from outrider.sandboxed.result import VERDICTS, SandboxResult, parsed
 from tests.samples import listings
 
 CAP = 1 << 20
@@ -343,8 +346,84 @@ def route(raw: bytes) -> None:
     assert text.parse(text.render(hops)) == hops
 
 
+ASKED = ("out", "a/b")
+PARTS = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    1e300,
+    float("nan"),
+    1 << 70,
+    "OK",
+    "TLE",
+    "x",
+    "\x1b[2J\x9b",
+    "\ud800",
+    b"",
+    b"bytes",
+    [],
+    [1],
+    ["a"],
+)
+"""What stands in reports, and what must not."""
+
+
+def report(raw: bytes) -> None:
+    """What a far end says of a sandboxed job: fields of the right kinds, safe to show and to write, or a FarError."""
+    source = Bytes(raw)
+    told = _made_up(source) if source.number(4) else None
+    try:
+        if told is None:
+            told = values.loads(raw[1:], [], CAP)
+        fields = parsed(told, ASKED)
+    except data.DataError:
+        return
+    except FarError as error:
+        assert not NOT_SHOWN.search(str(error).replace("\n", ""))
+        return
+    result = SandboxResult(("x",), 0, b"", b"", 0.0, FarEnd("h", "u", 1, (3, 11, 0), "p"), **fields)
+    assert result.verdict in VERDICTS
+    assert {*result.outputs, *result.refused} <= {*ASKED}
+    assert all(type(contents) is bytes for contents in result.outputs.values())
+    for figure in vars(result.usage).values():
+        assert figure is None or (type(figure) in (int, float) and 0 <= figure < 1e18)
+    written = json.dumps(result.report(), allow_nan=False)
+    shown = [
+        result.message,
+        result.engine,
+        *result.missing,
+        *result.sources.values(),
+        *result.refused.values(),
+    ]
+    assert all(type(text) is str and not NOT_SHOWN.search(text.replace("\t", "")) for text in shown)
+    assert len(written) < 20 * (len(raw) + 1000)
+
+
+def _made_up(source: Bytes) -> Any:
+    """A report that is often well formed, or nearly."""
+    told: dict[Any, Any] = {"verdict": source.one_of(*VERDICTS), "usage": {}}
+    while source.left():
+        name = source.one_of(
+            "verdict", "usage", "message", "engine", "missing", "sources", "outputs", "refused", "else"
+        )
+        part = source.one_of(*PARTS)
+        if name == "usage" and isinstance(told.get(name), dict):
+            told[name][source.one_of("cpu_s", "wall_s", "memory_bytes", "processes", "switches", 7)] = part
+        elif name in ("sources", "outputs", "refused"):
+            inner = told.setdefault(name, {})
+            if isinstance(inner, dict):
+                inner[source.one_of("out", "a/b", "../c", 3)] = part
+        elif name == "missing":
+            told[name] = [part] * source.number(120)
+        else:
+            told[name] = part
+    return told
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (value, answer, stream, messages, manifest, terminal, route)
+    target.__name__: target for target in (value, answer, report, stream, messages, manifest, terminal, route)
 }
 
 
@@ -383,6 +462,20 @@ def seeds(name: str) -> list[bytes]:
             if name == "value"
             else [b"\0\x40" + bytes(8) + body for body in bodies]
         )
+    if name == "report":
+        whole = {
+            "verdict": "TLE",
+            "usage": {"cpu_s": 1.0, "processes": 3},
+            "message": "m",
+            "engine": "native",
+        }
+        whole |= {
+            "missing": ["network"],
+            "sources": {"cpu_s": "clock"},
+            "outputs": {"out": b"x"},
+            "refused": {},
+        }
+        return [b"\0" + data.dumps(whole), *(b"\0" + data.dumps(it) for it in plain), bytes(range(1, 200, 7))]
     if name == "stream":
         results = [
             wire.lone(kind, 1, bytes(8) + data.dumps(it))

@@ -147,6 +147,13 @@ def parsed(report: object, asked: Collection[str] | None = None) -> dict[str, An
     }
 
 
+def status(answer: Mapping[str, Any]) -> int:
+    """A returncode that a far end told; FarError for what is none."""
+    if not -128 < answer["returncode"] < 256:
+        raise _bad()
+    return int(answer["returncode"])
+
+
 def _number(value: Any, kinds: tuple[type, ...]) -> Any:
     if value is None:
         return None

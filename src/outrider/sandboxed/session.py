@@ -26,7 +26,7 @@ from outrider.sandboxed import given, pairs
 from outrider.sandboxed.calling import Jail, JailedGenerator, SandboxFuture
 from outrider.sandboxed.given import Files
 from outrider.sandboxed.pairs import Program
-from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed
+from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed, status
 from outrider.session import Input, Session
 
 T = TypeVar("T")
@@ -179,7 +179,7 @@ class Sandbox(Session):
         answer = calls.answer(segments, {"returncode": int, "duration": float}, self.answer_limit)
         result = SandboxResult(
             command.argv,
-            answer["returncode"],
+            status(answer),
             request.printed("stdout"),
             request.printed("stderr"),
             answer["duration"],
