@@ -1,0 +1,247 @@
+#!/bin/sh
+# A command of the host, seen from inside a container: Outrider's bridge. Its name is the command's name.
+# Needs a POSIX sh and `cat`. OUTRIDER_BRIDGE is the bridge's folder; without it, the folder this file lies in.
+
+# shellcheck disable=SC2094 # FIFOs: opened for both ends first, so that no open waits
+bridge_fail() {
+    printf 'outrider bridge: %s\n' "$1" >&2
+    done=1
+    exit 125
+}
+
+# A redirection that fails ends a POSIX shell: this says why, wherever it was.
+trap '[ "$done" ] || { printf "outrider bridge: the server in %s is gone\n" "$dir" >&2; exit 125; }' EXIT
+done='' sig='' script='' nostdin='' in_pid='' out_pid='' err_pid=''
+
+# sbatch reads its script here, where it lies; the host gets it on stdin. Sets `script`, the word that names it.
+find_script() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --wrap | --wrap=*) return ;;
+        --) shift; break ;;
+        --*=* | --contiguous | --exclusive | --help | --hold | --ignore-pbs | --nice | --no-kill | --no-requeue) ;;
+        --oversubscribe | --overcommit | --parsable | --propagate | --get-user-env | --quiet | --reboot | --requeue) ;;
+        --spread-job | --test-only | --usage | --use-min-nodes | --verbose | --version | --wait) ;;
+        --*) shift ;;
+        -[hHIkKOQRsvVWX]* | -??*) ;;
+        -?) shift ;;
+        *) break ;;
+        esac
+        [ $# -gt 0 ] && shift
+    done
+    script=${1-}
+}
+
+# Names of exported variables that the server takes; a line inside a value only looks like one.
+send_variables() {
+    [ "$patterns" ] || return 0
+    export -p | while IFS= read -r line; do
+        case $line in
+        'export '*=*) line=${line#export } ;;
+        'declare -x '*=*) line=${line#declare -x } ;;
+        *) continue ;;
+        esac
+        line=${line%%=*}
+        case $line in *[!A-Za-z0-9_]* | [0-9]* | '') continue ;; esac
+        rest=$patterns,
+        while [ "$rest" ]; do
+            pattern=${rest%%,*} rest=${rest#*,}
+            # shellcheck disable=SC2254 # it is a pattern
+            case $line in $pattern) eval "printf 'env=$line=%s\\0' \"\$$line\"" ;; esac
+        done
+    done
+}
+
+send_request() {
+    printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0keep=%s\0stdin=%s\0' \
+        "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP-}" "$nostdin"
+    send_variables
+    for word do
+        if [ "$script" ] && [ "$word" = "$script" ]; then
+            script=
+            [ "$1" = "$word" ] && [ $# = 1 ] && continue
+            word=/dev/stdin
+        fi
+        printf 'arg=%s\0' "$word"
+    done
+    printf 'end\0'
+}
+
+# Takes a slot that nobody has: only one client can make its `claim`.
+claim() {
+    while :; do
+        low='' high=''
+        [ -r "$dir/v1/head" ] && read -r low high <"$dir/v1/head"
+        [ "$high" ] || [ -r "$dir/v1/server" ] || bridge_fail "no server in $dir"
+        number=${low:-1}
+        while [ "$number" -le "${high:-0}" ]; do
+            slot=$dir/v1/slots/$number
+            if [ -d "$slot" ] && [ ! -e "$dir/v1/claims/$number" ]; then
+                set -C
+                { printf '' >"$dir/v1/claims/$number"; } 2>/dev/null && set +C && [ -d "$slot" ] && return
+                set +C
+            fi
+            number=$((number + 1))
+        done
+        "wait_$carrier"
+    done
+}
+
+# No slot is free: asks for more, and waits. Without a server, this read ends at once.
+wait_fifo() {
+    exec 4<>"$dir/v1/more" 5<"$dir/v1/more" 4>&-
+    printf 'more\n' 1<>"$dir/v1/reqs"
+    read -r _ <&5 || bridge_fail "the server in $dir has ended; start it again on the host"
+    exec 5<&-
+}
+
+forward() { # SIGNAL
+    sig=$1
+    printf '%s\n' "$1" 1>&8 2>/dev/null
+}
+
+# Waits for a pipe to be copied to its end, also when a signal comes in between.
+finish() { # PID
+    while :; do
+        sig=''
+        wait "$1"
+        [ "$sig" ] || return 0
+    done
+}
+
+run_fifo() {
+    # For both first, so that no open waits; then for one, so that the server's end is seen. `in` stays open for both.
+    exec 4<>"$slot/out" 5<"$slot/out" 4<>"$slot/err" 6<"$slot/err" 4<>"$slot/end" 7<"$slot/end" 4<>"$slot/ctl" 8>"$slot/ctl" 4>&- 9<>"$slot/in"
+    for signal in HUP INT QUIT TERM USR1 USR2; do
+        # shellcheck disable=SC2064
+        trap "forward $signal" "$signal"
+    done
+    printf 'run %s\n' "$number" 1<>"$dir/v1/reqs"
+    while :; do
+        if ! read -r verb rest <&7; then
+            [ "$sig" ] && sig='' && continue
+            stop_copying
+            bridge_fail "the server in $dir has ended; start it again on the host"
+        fi
+        case $verb in
+        go)
+            if [ "$nostdin" = '' ]; then
+                cat <&3 >&9 3<&- 5<&- 6<&- 7<&- 8>&- &
+                in_pid=$!
+            fi
+            exec 9>&- 3<&-
+            cat <&5 5<&- 6<&- 7<&- 8>&- &
+            out_pid=$!
+            cat <&6 >&2 5<&- 6<&- 7<&- 8>&- &
+            err_pid=$!
+            exec 5<&- 6<&-
+            ;;
+        exit)
+            stop_copying
+            finish "$out_pid"
+            finish "$err_pid"
+            done=1
+            exit "$rest"
+            ;;
+        fail) bridge_fail "$rest" ;;
+        esac
+    done
+}
+
+# Plain files: looked at again and again, and slower the longer it takes.
+run_files() {
+    looks=0 step=.002 quiet_for=0 seen=''
+    exec 5<"$slot/out" 6<"$slot/err"
+    for signal in HUP INT QUIT TERM USR1 USR2; do
+        # shellcheck disable=SC2064
+        trap "forward $signal" "$signal"
+    done
+    exec 8>>"$slot/ctl"
+    printf 'go\n' >"$slot/go"
+    if [ "$nostdin" = '' ]; then
+        { cat <&3 3<&-; printf 'end\n' >"$slot/in.end"; } >"$slot/in" 5<&- 6<&- 8>&- &
+        in_pid=$!
+    fi
+    while ! { read -r verb rest <"$slot/end"; }; do
+        looks=$((looks + 1))
+        case $looks in 20) step=.01 ;; 80) step=.05 ;; 600) step=.2 ;; esac
+        if [ "$looks" -gt 20 ] && [ $((looks % 5)) = 0 ]; then
+            copy_grown || forward PIPE
+            watch_server
+        fi
+        sleep "$step" || sleep 1
+    done
+    stop_copying
+    # Opened anew, so that a network file system looks whether they have grown.
+    { : <"$slot/out"; : <"$slot/err"; }
+    copy_grown
+    printf 'bye\n' >"$slot/bye"
+    done=1
+    [ "$verb" = exit ] || bridge_fail "$rest"
+    exit "$rest"
+}
+
+copy_grown() {
+    if [ -s "$slot/err" ]; then cat <&6 >&2; fi
+    if [ -s "$slot/out" ]; then cat <&5; fi
+}
+
+watch_server() {
+    printf '%s\n' "$looks" >"$slot/live"
+    beat=''
+    { read -r beat <"$dir/v1/beat"; } 2>/dev/null
+    if [ "$beat" ] && [ "$beat" != "$seen" ]; then
+        seen=$beat quiet_for=0
+    else
+        quiet_for=$((quiet_for + 1))
+        # Each look took a twentieth of a second at first, then a fifth; five of them lie between.
+        [ "$looks" -lt 100 ] || [ $quiet_for -lt 16 ] || bridge_fail "the server in $dir has ended; start it again on the host"
+    fi
+}
+
+wait_files() {
+    waited=$((${waited:-0} + 1))
+    [ "$waited" -lt 200 ] || bridge_fail "the server in $dir is gone, or has too much to do"
+    sleep .05 || sleep 1
+}
+
+stop_copying() {
+    [ "$in_pid" ] && kill "$in_pid" 2>/dev/null
+}
+
+dir=${OUTRIDER_BRIDGE-}
+if [ "$dir" = '' ]; then
+    dir=${0%/*}
+    dir=${dir%/bin}
+fi
+name=${0##*/}
+if [ "$name" = client.sh ]; then
+    [ $# -gt 0 ] || bridge_fail "usage: client.sh COMMAND [WORD...]"
+    name=${1##*/}
+    shift
+fi
+[ -r "$dir/v1/server" ] || bridge_fail "no server in $dir: start one on the host (\`outrider bridge serve\`), and bind its folder into the container"
+{
+    read -r word version carrier token
+    read -r _ patterns
+    read -r _ quiet
+} <"$dir/v1/server"
+[ "$word $version" = "outrider-bridge 1" ] || bridge_fail "the server in $dir speaks another protocol; use one of the same version"
+if [ "$name" = sbatch ]; then
+    find_script "$@"
+    if [ "$script" ]; then
+        [ -r "$script" ] || bridge_fail "cannot read the script $script"
+        exec <"$script"
+    fi
+fi
+case ,$quiet, in *",$name,"*) nostdin=none ;; esac
+[ /dev/stdin -ef /dev/null ] && nostdin=none
+exec 3<&0 || { exec 3</dev/null; nostdin=none; }
+claim
+if [ "$carrier" = files ] && [ "$nostdin" = '' ] && [ -f /dev/stdin ]; then
+    # All of it is there already: the command can read it as it lies.
+    cat >"$slot/in"
+    nostdin=whole
+fi
+send_request "$@" >"$slot/req"
+"run_$carrier"
