@@ -227,6 +227,16 @@ def test_files_in_and_out(tmp_path):
     assert b"gone cannot be brought back" in done.stderr
 
 
+def test_a_program_that_is_here_and_not_inside(tmp_path):
+    (tmp_path / "main").write_text("#!/bin/sh\necho ran")
+    done = sandbox("run", "--", "./main", cwd=tmp_path)
+    assert done.returncode == 127
+    assert b"--file ./main" in done.stderr
+    assert sandbox("run", "--file", "./main", "--", "./main", cwd=tmp_path).returncode == 126
+    (tmp_path / "main").chmod(0o755)
+    assert sandbox("run", "--file", "./main", "--", "./main", cwd=tmp_path).stdout == b"ran\n"
+
+
 @pytest.mark.parametrize("word", [":", "a:", ":a"])
 @pytest.mark.parametrize("option", ["--ro", "--file", "--collect"])
 def test_bad_pairs_of_paths(option, word):

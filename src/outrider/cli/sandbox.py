@@ -133,6 +133,7 @@ def check(route: str | None, json_: bool, **asked: Any) -> None:
         report: dict[str, Any] = {
             "engine": done.engine if done else None,
             "missing": list(done.missing) if done else [],
+            "reasons": dict(done.reasons) if done else {},
             "sources": dict(done.sources) if done else {},
             "refused": refused,
             "engines": [each.report() for each in found],
@@ -150,7 +151,10 @@ def _show(done: SandboxResult | None, refused: str) -> None:
         click.echo(f"none: {refused}")
     else:
         click.echo(f"engine: {done.engine}")
-        click.echo("missing: " + ("; ".join(done.missing) or "nothing"))
+        click.echo("missing: " + ("" if done.missing else "nothing"))
+        for name in done.missing:
+            click.echo(f"  {name}: {done.reasons.get(name, '')}")
+        click.echo("figures:")
         for figure, source in sorted(done.sources.items()):
             click.echo(f"  {figure}: by {source}")
     click.echo("engines:")

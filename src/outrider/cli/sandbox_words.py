@@ -143,6 +143,10 @@ def told(done: SandboxResult, name: str = "") -> None:
     """Say on stderr why it was ended, where its exit code cannot tell; and what could not be brought back."""
     if not done.ok and (done.verdict != "RE" or done.returncode in (126, 127)):
         common.say(f"outrider: {name}{done.verdict}: {done.message}")
+    if done.returncode == 127 and Path(done.argv[0]).is_file():
+        common.say(
+            f"hint: it is here, but not inside: --file {done.argv[0]} puts it into the program's folder"
+        )
     for inside, why in done.refused.items():
         common.say(f"outrider: {name}{inside} cannot be brought back: {why}")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import OutriderError
@@ -21,11 +22,12 @@ BY_ITSELF = ("native", "isolate", "bwrap")
 
 @dataclass(frozen=True)
 class Engine:
-    """`missing`: guarantees that it cannot give there; `why`: it does not work there at all, for this reason."""
+    """`missing`: guarantees that it cannot give there, and `reasons` why; `why`: it does not work there at all."""
 
     name: str
     missing: tuple[str, ...] = ()
     why: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def works(self) -> bool:
@@ -65,4 +67,4 @@ def tried(box: Sandbox, name: str, timeout: float | None = None) -> Engine:
     if not done.ok:
         said = printable(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
         return Engine(name, why=f"{done.verdict}: {said or done.message}")
-    return Engine(name, done.missing)
+    return Engine(name, done.missing, reasons=done.reasons)

@@ -43,10 +43,10 @@ class Usage:
 class SandboxResult(CompletedCommand):
     """A sandboxed command that ended, by itself or not.
 
-    `verdict`: OK; RE, it ended with another exit code than 0 or by a signal; TLE, MLE, OLE, it needed too much time, memory
-    or output; RV, it did what is forbidden; SE, a fault of ours. `message` says more. `engine`: which one ran it; `missing`:
-    what that could not guarantee; `sources`: where each figure came from. `outputs`: contents of the files asked for by
-    `collect`; `refused`: why others were not brought.
+    `verdict`: OK; RE, it ended with another exit code than 0 or by a signal; TLE, MLE, OLE, it needed too much time,
+    memory or output; RV, it did what is forbidden; SE, a fault of ours. `message` says more. `engine`: which one ran
+    it; `missing`: what that could not guarantee, and `reasons` why; `sources`: where each figure came from. `outputs`:
+    contents of the files asked for by `collect`; `refused`: why others were not brought.
     """
 
     verdict: str = "SE"
@@ -54,6 +54,7 @@ class SandboxResult(CompletedCommand):
     engine: str = ""
     missing: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, bytes] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class SandboxCall(CompletedCall):
     engine: str = ""
     missing: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, bytes] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -140,6 +142,7 @@ def parsed(report: object, asked: Collection[str] | None = None) -> dict[str, An
         "message": _text(report.get("message", "")),
         "engine": _text(report.get("engine", "")),
         "missing": tuple(_text(name) for name in missing),
+        "reasons": _mapping(report.get("reasons", {}), str),
         "usage": Usage(**figures),
         "sources": _mapping(report.get("sources", {}), str),
         "outputs": outputs,

@@ -218,6 +218,7 @@ class Execution:
             "message": message,
             "engine": engine,
             "missing": sorted(missing),
+            "reasons": dict(missing),
             "sources": sources,
             "usage": figures,
             "outputs": outputs,
