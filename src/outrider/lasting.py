@@ -429,10 +429,10 @@ class LastingConnection(Connection):
         self.modules = ModuleServer(trusted=self.options.trust == "pickle")
         parts, self._provided = self._provided, set()
         self._link.exchange(stream.reader, stream.write_fd)
-        with suppress(OutriderError):
-            self.provide(*parts)
-        with self._changed:
+        with self._changed:  # nobody's request goes ahead of the parts that it needs
             self._link.mending = False
+            with suppress(OutriderError):
+                self.provide(*parts)
             self._changed.notify_all()
         self._link.wake_all()
 
