@@ -37,3 +37,12 @@ def writes_over_the_stream():
 def yields_hostile():
     yield 1
     yield Hostile()
+
+
+class Counter:
+    def __init__(self):
+        self.count = 1
+
+    def add(self, number):
+        self.count += number
+        return self.count

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import outrider
-from outrider import Group, Sandbox, SandboxCall, SandboxEnded, local, sandbox
+from outrider import Group, Options, Sandbox, SandboxCall, SandboxEnded, local, sandbox, trace
 from outrider.errors import ConfigError, FarError, OutriderError, Refused
 from tests.samples import far_work, jailed_work
 
@@ -214,3 +216,49 @@ def test_in_many_threads(box):
     for thread in threads:
         thread.join(60)
     assert sorted(found) == [1, 2, 3, 4, 5, 6]
+
+
+def test_variables_of_the_options():
+    route = (local() | sandbox(**LIMITS)).options(env={"A_MARK": "1"})
+    assert route.run("echo $A_MARK").text == "1"
+    assert route.run("echo $A_MARK", env={"A_MARK": "2"}).text == "2"
+    assert route.call(os.getenv, "A_MARK") == "1"
+
+
+@pytest.mark.parametrize("option", ["push", "pull"])
+def test_files_that_would_stay_are_refused(box, option):
+    with pytest.raises(ConfigError, match="none stays"):
+        (local() | sandbox(**LIMITS)).options(**{option: ["/etc/passwd"]}).call(len, [])
+    with pytest.raises(ConfigError, match="none stays"):
+        box.options(**{option: ["/etc/passwd"]})
+
+
+def test_a_python_that_is_not_inside(tmp_path):
+    there = tmp_path / "python"
+    there.symlink_to(sys.executable)
+    with Sandbox(**LIMITS, options=Options().changed({"python": str(there)})) as own:
+        with pytest.raises(SandboxEnded, match="ro= shows"):
+            own.call(far_work.add, 1, 1)
+        assert own.run(["true"]).ok
+
+
+@pytest.mark.parametrize("options", [{"reconnect": 3}, {"isolate": True}, {"heartbeat": 5}])
+def test_with_other_options(options):
+    with (local() | sandbox(**LIMITS)).options(**options).open() as own:
+        assert own.call(far_work.add, 1, 2) == 3
+        assert own.run(["true"]).ok
+
+
+def test_a_traced_command_and_call(box):
+    with trace() as traced:
+        box.run("exit 3")
+        box.call(far_work.add, 1, 2)
+    done = {span.name: span for span in traced.spans if span.kind in ("command", "call")}
+    assert done["sh"].about["returncode"] == 3
+    assert "add" in done
+
+
+def test_a_method_and_what_it_did(box):
+    counter = jailed_work.Counter()
+    assert box.invoke(counter, "add", 3) == 4
+    assert counter.count == 4

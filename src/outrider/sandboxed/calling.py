@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SETTLES = 2.0
 """Seconds in which a jail whose stream has ended is surely ended, too."""
+NO_PYTHON = (
+    "that Python is not inside: options(python=...) names one that is, or ro= shows the folder that it is in"
+)
 _HINTS = {
     "RE": "it ended the Python that ran it: look at what it does, and at what it printed",
     "RV": "the message names the system call that is not allowed in a sandbox",
@@ -88,8 +91,11 @@ class Jail(CarriedOpening):
             engine=fields["engine"],
             stderr=stderr,
             hop=self.place,
-            hint=_HINTS.get(fields["verdict"]),
+            hint=NO_PYTHON if self._not_there() else _HINTS.get(fields["verdict"]),
         )
+
+    def _not_there(self) -> bool:
+        return self._process is not None and self._process.returncode in (126, 127)
 
     def run(self, work: Callable[[Session], T]) -> T:
         """Open it for `work`, and close it; if that gives a generator, when this has ended."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from outrider import calls
-from outrider.command import Argument, Command
+from outrider.command import Command
 from outrider.errors import ConfigError, OutriderError
 from outrider.far import wire
 from outrider.far.interacting import ALONE
@@ -76,16 +76,8 @@ def broken(message: str) -> dict[str, Any]:
     }
 
 
-def program(
-    box: Sandbox,
-    argv: Sequence[Argument] | str,
-    env: dict[str, str] | None,
-    cwd: Argument | None,
-    files: Files | None,
-    collect: Sequence[str],
-) -> Program:
+def program(box: Sandbox, command: Command, files: Files | None, collect: Sequence[str]) -> Program:
     """See `Sandbox.program`."""
-    command = Command(["sh", "-c", argv] if isinstance(argv, str) else argv, env, cwd)
     made = Program(box, command, dict(files or {}), collect)
     made.order()  # what cannot be read is told here
     return made

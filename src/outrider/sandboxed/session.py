@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Never, TypeVar
 
-from outrider import calls
+from outrider import calls, tracing
 from outrider.chain import Chain
 from outrider.command import Argument, Command
 from outrider.connection import Connection
@@ -64,6 +64,7 @@ class Sandbox(Session):
         self._futures: set[SandboxFuture[Any]] = set()
         self._lock = threading.Lock()
         settings = options or getattr(route, "settings", None) or Options()
+        _no_files(settings)
         super().__init__(chain, settings, connection)
         self.place = self.whole.label()
         if self.hop.image is not None:
@@ -93,7 +94,9 @@ class Sandbox(Session):
 
     def options(self, **changes: Any) -> Sandbox:
         """The same far end and limits with other options; see `Session.options`."""
-        return self._twin(super().options(**changes).settings)
+        settings = super().options(**changes).settings
+        _no_files(settings)
+        return self._twin(settings)
 
     def over(self, connection: Connection) -> Sandbox:
         return self._twin(self._options, connection)
@@ -134,7 +137,7 @@ class Sandbox(Session):
         """
         if tty:
             raise ConfigError("a sandboxed command has no terminal", key="tty", hint="leave out tty")
-        command = Command(["sh", "-c", argv] if isinstance(argv, str) else argv, env, cwd)
+        command = self.command(argv, env, cwd)
         limit = self.timeout if timeout is None else timeout
         job = self.job(files, collect)
         more = {"merge": merge, "sandbox": job}
@@ -152,7 +155,14 @@ class Sandbox(Session):
         collect: Sequence[str] = (),
     ) -> Program:
         """A command to be run in a jail of this sandbox by `outrider.interact`; the arguments are those of `run`."""
-        return pairs.program(self, argv, env, cwd, files, collect)
+        return pairs.program(self, self.command(argv, env, cwd), files, collect)
+
+    def command(
+        self, argv: Sequence[Argument] | str, env: Mapping[str, str] | None, cwd: Argument | None
+    ) -> Command:
+        """A command with the options' variables, which are for what runs there."""
+        words = ["sh", "-c", argv] if isinstance(argv, str) else argv
+        return Command(words, {**self._options.env, **(env or {})}, cwd)
 
     def job(self, files: Files | None = None, collect: Iterable[str] = ()) -> dict[str, Any]:
         """What the far end is told of one job."""
@@ -171,10 +181,13 @@ class Sandbox(Session):
         self, command: Command, request: Request, asked: Sequence[str] = (), check: bool = False
     ) -> SandboxResult:
         """What a request for a job came to."""
+        arrived = 0 if request.timed is None else tracing.clock()
         kind, _, segments = request.value
         if request.fault is not None:
             raise request.fault
         if kind == wire.RAISED:
+            if arrived:
+                tracing.answered(self.connection.traced_as, request, arrived, -1.0, "not started")
             raise self.refusal(calls.answer(segments, {"message": str, "start": int}))
         answer = calls.answer(segments, {"returncode": int, "duration": float}, self.answer_limit)
         result = SandboxResult(
@@ -186,6 +199,9 @@ class Sandbox(Session):
             self.far,
             **parsed(answer.get("sandbox"), asked),
         )
+        if arrived:
+            about = {"returncode": result.returncode, "bytes": len(result.stdout) + len(result.stderr)}
+            tracing.answered(self.connection.traced_as, request, arrived, result.duration, "", about)
         if check and not result.ok:
             raise CommandFailed(
                 f"{command.argv[0]}: {result.verdict}: {result.message}",
@@ -211,9 +227,7 @@ class Sandbox(Session):
 
     def jail(self) -> Jail:
         """A jail for calls, not yet opened."""
-        settings = self._options.changed(
-            {"trust": "data", "push": (), "pull": (), "cwd": None, "reconnect": 0}
-        )
+        settings = self._options.changed({"trust": "data", "cwd": None, "reconnect": 0})
         job = self.job()
         limits = dict(job["limits"])
         if limits["output"] is not None:  # its answers travel there, too
@@ -350,6 +364,17 @@ def _split(route: Chain | Hop | str | None, limits: Mapping[str, Any]) -> tuple[
     found = hop.replace(**limits) if hop is not None else Hop(**limits)
     assert isinstance(found, Hop)
     return before, found
+
+
+def _no_files(settings: Options) -> None:
+    for option, instead in (("push", "files="), ("pull", "collect=")):
+        if getattr(settings, option):
+            raise ConfigError(
+                f"{option}= copies files to stay, and none stays in a sandbox",
+                hop="sandbox",
+                key=option,
+                hint=f"{instead} names the files that go with a job",
+            )
 
 
 def _named_in(hop: Hop) -> dict[str, Path]:
