@@ -148,7 +148,9 @@ def test_a_group_whose_jails_end(box):
     assert result.error.verdict == "TLE"
 
 
-@pytest.mark.parametrize("function", [jailed_work.Hostile, jailed_work.raises_hostile])
+@pytest.mark.parametrize(
+    "function", [jailed_work.Hostile, jailed_work.raises_hostile, jailed_work.forges_answers]
+)
 def test_hostile_answers(box, function):
     with pytest.raises(OutriderError):
         box.call(function)

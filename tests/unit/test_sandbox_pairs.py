@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from outrider import Sandbox, TimedOut, interact
 from outrider.errors import ConfigError, Refused
@@ -254,6 +256,46 @@ def test_many_pairs_at_once(box):
     for thread in threads:
         thread.join(60)
     assert [each.ok for each in done] == [True] * 5
+
+
+ACTS = (
+    "os.write(1, b'x' * {size})",
+    "os.write(1, b'word\\n')",
+    "os.read(0, {size})",
+    "os.read(0, 1)",
+    "time.sleep(0.02)",
+    "os.close(0)",
+    "os.close(1)",
+    "os.dup2(2, 1)",
+    "os.write(2, b'y' * {size})",
+    "os.fork()",
+    "os._exit({code})",
+    "os.kill(os.getpid(), 9)",
+    "os.kill(os.getppid(), 9)",
+    "os.set_blocking(1, False)",
+)
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+def test_whatever_the_two_do(box, random):
+    """It comes to an end within the limits, with two verdicts, and the next pair is none the worse."""
+
+    def program():
+        acts = [
+            random.choice(ACTS).format(size=random.choice([1, 5000, 70000, 300000]), code=random.randrange(3))
+            for _ in range(random.randrange(8))
+        ]
+        return "import os, time\n" + "\n".join(acts)
+
+    small = box.limited(wall="1s", output="512K")
+    began = time.monotonic()
+    done = interact(python(small, program()), python(small, program()), linger=random.choice([0, 0.1, None]))
+    assert time.monotonic() - began < 10
+    for result in (done.contestant, done.referee):
+        assert result.verdict in ("OK", "RE", "TLE", "OLE")
+        assert result.usage.wall_s < 5
+    assert done.failed_first in ((None,) if done.ok else ("contestant", "referee"))
 
 
 def test_nothing_stays_open():

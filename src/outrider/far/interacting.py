@@ -35,12 +35,14 @@ class Player(JailedCommand):
         self.waiting = -1  # its stdout, while it is not read
         self.ended = None
         self.timer = None
+        self.begun = False
         super().__init__(jails, ident, order)
+        self.begun = True
         jails.wake()
 
     def flush(self):
         super().flush()
-        if not self.joined and (self.partner is not None or self.cancelled):
+        if self.begun and not self.joined and (self.partner is not None or self.cancelled):
             self._join(None if self.cancelled else self.jails.commands.get(self.partner))
 
     def _join(self, peer):
