@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.sandbox.arena import Arena, explain, need
@@ -79,4 +81,7 @@ def test_setuid_files_in_a_shared_folder(arena: Arena) -> None:
 def test_core_dumps_stay_away(arena: Arena) -> None:
     result = arena.run(["core-dump"], outputs=["/box/core"])
     assert "/box/core" not in result.outputs, explain(result)
+    limits = Path(f"/proc/{arena.session.far.pid}/limits").read_text()
+    if limits.partition("Max core file size")[2].split()[1] == "0":
+        pytest.skip("whoever runs this user's programs has taken core dumps away for good, as sudo does")
     assert b"core limit now 0" not in result.stdout, "a limit of 0 starts a host's crash reporter; 1 does not"

@@ -19,7 +19,7 @@ from outrider.command import Command
 from outrider.far import data, wire
 from outrider.far.jail import guarantees
 from tests.world.fixtures import find_python
-from tests.world.machine import find_program, wait_for
+from tests.world.machine import descendants, find_program, wait_for
 
 MIB = 1 << 20
 LIMITS = {"time": 2, "wall": 10, "memory": 128 * MIB, "processes": 16, "output": MIB, "disk": 32 * MIB}
@@ -294,12 +294,45 @@ def test_a_pooled_jail_is_like_new(jail: Jail) -> None:
         assert b"drwx------" in out
 
 
+def test_a_pooled_jail_tells_nothing_of_earlier_jobs(jail: Jail) -> None:
+    look = "echo $$; sh -c 'echo $$'; cat /proc/loadavg | cut -d' ' -f5; ls -d /proc/[0-9]*; cd /proc/net; cat dev sockstat"
+    _, clean, _ = jail.sh(look)
+    assert b"/proc/1\n" not in clean, "init counts what jobs have used"
+    for _ in range(4):
+        jail.sh("for i in 1 2 3 4 5 6 7 8 9; do /bin/true; done; sleep 9 & exit 0")
+        assert jail.sh(look)[1] == clean
+
+
+def test_of_control_groups_only_its_own_are_shown(jail: Jail) -> None:
+    _, out, _ = jail.sh("cat /proc/self/cgroup /proc/self/mountinfo")
+    assert b"/.." not in out
+    assert b"outrider-" not in out
+
+
+def init_of(jail: Jail, **spec: Any) -> int:
+    """Who started a job, as the host numbers it."""
+    seconds = f"0.3{int.from_bytes(os.urandom(3), 'big')}"
+    request = jail.start("/bin/sleep", seconds, **spec)
+
+    def found() -> list[int]:
+        return [pid for pid in descendants(jail.session.far.pid) if seconds.encode() in arguments(pid)]
+
+    assert wait_for(lambda: bool(found()), 5)
+    parent = Path(f"/proc/{found()[0]}/stat").read_text().rpartition(")")[2].split()[1]
+    jail.session.connection.wait(request, 10)
+    return int(parent)
+
+
+def arguments(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def test_a_fresh_jail_was_never_used(jail: Jail) -> None:
-    """The pids of a new namespace start from the beginning; those of one that was used go on."""
-    seen = [int(jail.sh("echo $$", fresh=True)[1]) for _ in range(5)]
-    assert max(seen) <= 4
-    pooled = [int(jail.sh("echo $$")[1]) for _ in range(12)]
-    assert max(pooled) > 4
+    assert len({init_of(jail, fresh=True) for _ in range(4)}) == 4
+    assert len({init_of(jail) for _ in range(8)}) < 8
 
 
 def test_binds_are_read_only_unless_asked_for(jail: Jail) -> None:

@@ -177,10 +177,6 @@ class Player(JailedCommand):
     def result(self):
         return dict(super().result(), ended=self.ended)
 
-    def cancel(self, known=()):
-        super().cancel(known)
-        self.jails.wake()
-
     def close(self):
         super().close()
         if self.peer is not None:

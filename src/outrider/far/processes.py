@@ -221,5 +221,11 @@ def remove_tree(path):
 def after_death(mark, groups, folders):
     """What the guardian does when the far end was killed: `groups` by number, `folders` as hexadecimal bytes."""
     end(mark, [int(group) for group in groups.split()])
-    for folder in folders.split():
-        remove_tree(os.fsdecode(bytes.fromhex(folder)))
+    left = [os.fsdecode(bytes.fromhex(folder)) for folder in folders.split()]
+    for _ in range(500):  # a control group stays until the last one in it has died
+        for folder in left:
+            remove_tree(folder)
+        left = [folder for folder in left if os.path.isdir(folder)]
+        if not left:
+            break
+        time.sleep(0.01)

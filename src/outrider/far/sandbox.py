@@ -140,13 +140,15 @@ class JailedCommand:
     def flush(self):
         """Send on as much as the other end takes."""
         while self.paused and self.credit > 0:
-            self.jails.watch(self.paused.pop(), self)
+            fd = self.paused.pop()
+            if fd in self.open_outputs:
+                self.jails.watch(fd, self)
         while self.backlog and self.credit > 0:
-            flag, piece = self.backlog.popleft()
-            if len(piece) > self.credit:
-                self.backlog.appendleft((flag, piece[self.credit :]))
-                piece = piece[: self.credit]
-            with self.jails.lock:
+            with self.jails.lock:  # credit may come meanwhile
+                flag, piece = self.backlog.popleft()
+                if len(piece) > self.credit:
+                    self.backlog.appendleft((flag, piece[self.credit :]))
+                    piece = piece[: self.credit]
                 self.credit -= len(piece)
             self.jails.link.send_frame(wire.DATA, self.ident, piece, flag)
 
@@ -157,8 +159,8 @@ class JailedCommand:
                 pass
 
     def over(self):
-        """True once nothing is left to be sent but the result."""
-        return self.answer is not None and not self.open_outputs and not self.backlog
+        """True once nothing is left to be sent but the result; who has cancelled takes no more of its output."""
+        return self.answer is not None and (self.cancelled or not (self.open_outputs or self.backlog))
 
     def result(self):
         report, status = self.answer["report"], self.answer["status"]
@@ -230,6 +232,7 @@ class JailedCommand:
     def cancel(self, known=()):
         self.cancelled = True
         self.end("SE", "it was cancelled")
+        self.jails.wake()  # it may have ended, and wait for its output to be taken
 
     def end(self, kind, words):
         self.jails.tell({"do": "kill", "id": self.ident, "kind": kind, "words": words})
@@ -327,8 +330,9 @@ class Jails:
 
     def watch(self, fd, command):
         """Have the thread read `fd` for `command`; an epoll takes it even while the thread waits."""
+        known = fd in self._owners
         self._owners[fd] = command
-        self._poll.register(fd, select.EPOLLIN)
+        (self._poll.modify if known else self._poll.register)(fd, select.EPOLLIN)
 
     def heed(self, fd, command, events):
         """Tell `command` of these events at `fd`, which it writes to, and of its other end's closing."""
@@ -438,7 +442,7 @@ class Jails:
 
     def _remove_groups(self):
         """After a warden that was killed: the kernel kills what was in its slots, within a moment."""
-        for _ in range(100):
+        for _ in range(500):
             for folder in self._folders:
                 processes.remove_tree(folder)
                 self.guardian.forget_folder(folder)

@@ -129,6 +129,7 @@ class Group:
         self.joins: Any = []
         self.limits: Any = None
         self.baseline = 0
+        self.seen = 0
         self.before: Any = None
         self._make()
 
@@ -161,6 +162,7 @@ class Group:
 
     def prepare(self, memory, processes):
         """Before a job: its limits, None for none, and the counters at zero."""
+        self.seen = 0
         if self.before is None:
             self.before = self._counters()
         if self.limits != (memory, processes):
@@ -207,15 +209,33 @@ class Group:
                 gone = False
         return gone
 
-    def _without_files(self, peak, folder):
-        """A peak of memory, less what of it was the contents of files that could have been dropped."""
+    def _peak(self):
+        """The most memory that was used at once since `prepare`, files' contents that could have been dropped included."""
+        raise NotImplementedError
+
+    def look(self):
+        """Note how much memory it has used so far: files that it reads later on cannot hide that any more."""
+        peak = self._peak()
+        if peak is not None:
+            self.seen = max(self.seen, peak - self._cached(peak))
+
+    def memory_peaks(self):
+        """(peak of memory without files' contents, the same with them where that is not sure, else None).
+
+        The kernel tells of the peak only with them, and how much of them there is only at this moment: what was read after
+        the peak, and is taken off, makes it too small.
+        """
+        peak = self._peak()
         if peak is None:
-            return None
-        peak = max(0, peak - self.baseline)
-        if peak > FILES_MATTER:
-            cached = self.files.table(folder + "/memory.stat")
-            peak = max(0, peak - cached.get("inactive_file", 0) - cached.get("active_file", 0))
-        return peak
+            return None, None
+        cached = self._cached(peak)
+        return max(self.seen, peak - cached), peak if cached else None
+
+    def _cached(self, peak):
+        if peak <= FILES_MATTER:
+            return 0
+        table = self.files.table(self.folders[0] + "/memory.stat")
+        return min(peak, table.get("inactive_file", 0) + table.get("active_file", 0))
 
 
 class Version1(Group):
@@ -271,6 +291,10 @@ class Version1(Group):
             for name in ("usage", "usage_user", "usage_sys")
         ]
 
+    def _peak(self):
+        peak = self.files.number(self.memory + "/memory.max_usage_in_bytes")
+        return None if peak is None else max(0, peak - self.baseline)
+
     def seconds(self):
         """Processor time of all that has run in it since `prepare`, in seconds."""
         return ((self.files.number(self.cpu + "/cpuacct.usage") or 0) - self.before["times"][0]) / 1e9
@@ -284,12 +308,13 @@ class Version1(Group):
     def figures(self):
         """What was used since `prepare`."""
         times = [(now - then) / 1e9 for now, then in zip(self._times(), self.before["times"])]
-        peak = self.files.number(self.memory + "/memory.max_usage_in_bytes")
+        memory, with_files = self.memory_peaks()
         return {
             "cpu_s": times[0],
             "user_s": times[1],
             "system_s": times[2],
-            "memory_bytes": self._without_files(peak, self.memory),
+            "memory_bytes": memory,
+            "with_files": with_files,
             "processes": self.files.number(self.pids + "/pids.peak"),
             "refused_processes": self.files.table(self.pids + "/pids.events").get("max", 0)
             > self.before["refused"],
@@ -340,6 +365,10 @@ class Version2(Group):
         table = self.files.table(self._file("cpu.stat"))
         return [table.get(name, 0) for name in ("usage_usec", "user_usec", "system_usec")]
 
+    def _peak(self):
+        peak = self.files.number(self._file("memory.peak"))
+        return None if peak is None else max(0, peak - self.baseline)
+
     def seconds(self):
         return (self._times()[0] - self.before["times"][0]) / 1e6
 
@@ -352,11 +381,13 @@ class Version2(Group):
 
     def figures(self):
         times = [(now - then) / 1e6 for now, then in zip(self._times(), self.before["times"])]
+        memory, with_files = self.memory_peaks()
         return {
             "cpu_s": times[0],
             "user_s": times[1],
             "system_s": times[2],
-            "memory_bytes": self._without_files(self.files.number(self._file("memory.peak")), self.folder),
+            "memory_bytes": memory,
+            "with_files": with_files,
             "processes": self.files.number(self._file("pids.peak")),
             "refused_processes": self.files.table(self._file("pids.events")).get("max", 0)
             > self.before["refused"],
@@ -370,14 +401,42 @@ class Cgroups:
         self.version = 0
         self.reason = ""
         self.bases = {}
+        self.own = []
         self.base = ""
-        self.made = 0
         self.dying = []
         self.name = "%s%d-%d-%d" % (PREFIX, _pids_of_whom(), os.getpid(), _started(os.getpid()) or 0)
+        self.left = []
         try:
             self._find()
         except (OSError, ValueError) as error:
             self.reason = str(error)
+
+    def enter(self):
+        """Go into the base group, or one in it, so that cgroup namespaces made from here on show nothing above it."""
+        folders = self.folders
+        if self.version == 2:  # where processes are, nothing can be shared out
+            folders = [self.base + "/warden"]
+            os.mkdir(folders[0], 0o755)
+        for above, folder in zip(self.own, folders):
+            try:
+                _write(folder + "/cgroup.procs", 0)
+                self.left.append(above)
+            except OSError:  # not this user's to leave
+                pass
+
+    def leave(self):
+        """Back to where it was."""
+        for folder in self.left:
+            try:
+                _write(folder + "/cgroup.procs", 0)
+            except OSError:
+                pass
+        self.left = []
+        if self.version == 2:
+            try:
+                os.rmdir(self.base + "/warden")
+            except OSError:
+                pass
 
     def _find(self):
         first, second = _mounts()
@@ -389,6 +448,7 @@ class Cgroups:
             for kind, parent in parents.items():
                 self.bases[kind] = parent + "/" + self.name
                 os.mkdir(self.bases[kind], 0o755)
+            self.own = list(parents.values())
             self.version = 1
         elif second:
             self._find_second(_folder(second, own.get("", "/")), second[0])
@@ -409,7 +469,7 @@ class Cgroups:
             except OSError as error:
                 self.reason = "no control group is this user's to share out (%s)" % error
                 continue
-            self.base, self.version, self.reason = base, 2, ""
+            self.base, self.version, self.reason, self.own = base, 2, "", [own]
             return
 
     @property
@@ -421,8 +481,7 @@ class Cgroups:
         """A group for a slot; None without any."""
         if not self.version:
             return None
-        self.made += 1
-        name = "slot-%d" % self.made
+        name = "slot-%s" % os.urandom(6).hex()  # which a job sees, and which tells it nothing
         return Version1(self.bases, name) if self.version == 1 else Version2(self.base, name)
 
     def drop(self, group):
@@ -442,6 +501,7 @@ class Cgroups:
         while self.dying and time.monotonic() < deadline:
             time.sleep(0.005)
             self.tidy()
+        self.leave()
         for folder in self.folders:
             try:
                 os.rmdir(folder)

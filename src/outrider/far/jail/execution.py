@@ -38,6 +38,7 @@ class Execution:
         self.failed: Any = None
         self.tries = 0
         self.next_look: Any = None
+        self.pace = SOONEST
         self.memory_killed = False
 
     @property
@@ -134,8 +135,11 @@ class Execution:
             return self.end(verdict.TLE, verdict.over_wall(self.limits))
         if now < self.next_look:
             return None
-        self.next_look = now + SELDOM
+        self.pace = min(SELDOM, 2 * self.pace)
+        self.next_look = now + self.pace
         group = self.slot.group
+        if group is not None and group.version:
+            group.look()
         if group is not None and self.limits.get("memory") is not None and group.memory_killed():
             return self.end("memory", "")
         used = self.seconds() if limit is not None else None
@@ -143,7 +147,7 @@ class Execution:
             if used > limit:
                 return self.end(verdict.TLE, verdict.over_cpu(self.limits))
             step = (limit - used) / PROCESSORS
-            self.next_look = now + min(SELDOM, max(SOONEST, step))
+            self.next_look = now + min(self.pace, max(SOONEST, step))
 
     def _note_start(self):
         """The clock runs from when the program began, not from when it was ordered."""
@@ -255,7 +259,7 @@ class Execution:
                 user_s=about["user_s"],
                 system_s=about["system_s"],
                 memory_bytes=_largest(about, watched),
-                processes=watched.get("processes") or None,
+                processes=max(watched.get("processes") or 0, about["left"] + 1),
                 switches=about["switches"],
                 written_bytes=about["written"],
             )
@@ -263,6 +267,9 @@ class Execution:
             sources.update(switches="rusage", written_bytes="io accounting")
         if self.slot.group is not None:
             counted = self.slot.group.figures()
+            with_files = counted.pop("with_files", None)
+            if with_files is not None:
+                counted["memory_bytes"] = _surely(counted, with_files, about)
             used.update((name, value) for name, value in counted.items() if value is not None)
             where = self.slot.group.source
             sources.update((name, where) for name, value in counted.items() if value is not None)
@@ -284,6 +291,15 @@ class Execution:
         self.close_fds()
         if self.slot is not None:
             self.slot.job = None
+
+
+def _surely(counted, with_files, about):
+    """A peak of memory that is not too small where the job has read files: each process, or thread, may have had as much
+    as the largest of them; with the files' contents it cannot have been more than the kernel has counted.
+    """
+    if about is None:
+        return with_files
+    return min(with_files, max(counted["memory_bytes"], about["largest"] * (counted["processes"] or 1)))
 
 
 def _largest(about, watched):

@@ -241,15 +241,33 @@ def _below(path, folder):
 
 
 def enter(view):
-    """In a slot's init: make the view the root of this mount namespace, with this pid namespace's own /proc."""
+    """In a slot's init: make the view the root of this mount namespace, with this pid namespace's own /proc.
+
+    Gives what `_open_counter` does.
+    """
     syscalls.mount(None, "/", flags=REC | PRIVATE)
     syscalls.mount(view.path, view.path, flags=BIND | REC)
     os.chdir(view.path)
-    syscalls.mount("proc", "proc", "proc", RDONLY | NOSUID | NODEV | NOEXEC)
+    counter = _open_counter()
+    # Of init a job could see what earlier jobs have left in its counters, such as their page faults.
+    syscalls.mount("proc", "proc", "proc", RDONLY | NOSUID | NODEV | NOEXEC, "hidepid=2")
     syscalls.mount(None, ".", flags=BIND | REMOUNT | RDONLY | NOSUID | NODEV)
     syscalls.pivot_root(".", ".")
     syscalls.umount(".")
     os.chdir("/")
+    return counter
+
+
+def _open_counter():
+    """Where the number of this pid namespace's last process can be set, which the job's own /proc does not let; or -1."""
+    try:
+        syscalls.mount("proc", "proc", "proc", NOSUID | NODEV | NOEXEC)
+        try:
+            return os.open("proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
+        finally:
+            syscalls.umount("proc")
+    except OSError:  # a kernel without it
+        return -1
 
 
 def renew_scratch(view, disk, files):

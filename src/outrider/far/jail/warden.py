@@ -12,11 +12,16 @@ import time
 from .. import channel
 from . import cgroups, execution, guarantees, ids, probe, root, seccomp, slot, syscalls
 
+TYPES = False
+if TYPES:
+    from typing import Any
+
 READY = 2
 """Slots of one kind that are kept ready beyond those that run."""
 KEPT = 16
 """Slots of one kind that are kept at the most."""
-BUILD_TIME = 5.0
+REST = 1.0
+"""Seconds without a job after which no more are kept than READY."""
 
 
 def main(fd):
@@ -71,6 +76,7 @@ class Warden:
         self.far = far
         self.machine = syscalls.MACHINE
         self.cgroups = cgroups.Cgroups()
+        self.cgroups.enter()
         self.ids = ids.Ids(probe.settle())
         self.views = root.Views()
         self.missing = probe.missing(self.cgroups, self.ids)
@@ -80,6 +86,7 @@ class Warden:
         self.waiting = []
         self.jobs = {}
         self.wanted = {}
+        self.resting: Any = None
         self.handlers = {}
         self.poll = select.poll()
         self.listen(far.fd, self._order)
@@ -119,6 +126,8 @@ class Warden:
         due = [job.due() for job in self.jobs.values() if job.slot is not None]
         if self.ending or self.cgroups.dying:
             due.append(time.monotonic() + 0.02)
+        if self.resting is not None:
+            due.append(self.resting)
         return None if not due else max(0, min(due) - time.monotonic()) * 1000
 
     def _in_idle_time(self):
@@ -127,6 +136,16 @@ class Warden:
             self._build_ahead(*lacking)
         elif self.ending or self.cgroups.dying:
             self._tidy()
+        if self.resting is not None and time.monotonic() >= self.resting:
+            self._rest()
+
+    def _rest(self):
+        """Nothing has run for a while: what is kept beyond the usual is let go, used ones first."""
+        self.resting = None
+        for key in self.wanted:
+            free = [each for each in self._of(key) if each.job is None]
+            for each in sorted(free, key=lambda each: not each.used)[: max(0, len(free) - READY)]:
+                self._retire(each)
 
     def _tidy(self):
         for each in [each for each in self.ending if each.reaped()]:
@@ -145,10 +164,10 @@ class Warden:
                 each.state == slot.BUILDING and not (fresh and each.used) for each in self._of(job.key)
             ):
                 return job.key, job.shape
-        for key, (shape, fresh) in self.wanted.items():
+        for key, wanted in self.wanted.items():
             free = [each for each in self._of(key) if each.job is None]
-            if len(free) < READY or (fresh and sum(not each.used for each in free) < READY):
-                return key, shape
+            if len(free) < READY or (True in wanted and sum(not each.used for each in free) < READY):
+                return key, wanted["shape"]
         return None
 
     def _build_ahead(self, key, shape):
@@ -178,7 +197,11 @@ class Warden:
             ),
             "count_time": group is None,
         }
-        made = slot.Slot(key, view, self.ids, group, shape, about)
+        try:
+            made = slot.Slot(key, view, self.ids, group, shape, about)
+        except OSError:
+            self.cgroups.drop(group)
+            raise
         made.missing = self.missing
         self.slots.append(made)
         self.listen(made.init.fd, lambda: self._from_init(made))
@@ -278,7 +301,9 @@ class Warden:
             self.waiting.remove(job)
             self.refuse(job, str(error))
         else:
-            self.wanted[job.key] = job.shape, bool(job.spec["fresh"])
+            wanted = self.wanted.setdefault(job.key, {})
+            wanted["shape"] = job.shape
+            wanted[bool(job.spec["fresh"])] = True
             self._next()
 
     def refuse(self, job, why):
@@ -291,8 +316,10 @@ class Warden:
         for job in list(self.waiting):
             ready = [
                 each
-                for each in self.slots
-                if each.state == slot.ARMED and each.key == job.key and not (job.spec["fresh"] and each.used)
+                for each in self._of(job.key)
+                if each.state == slot.ARMED
+                and not (job.spec["fresh"] and each.used)
+                and not _readable(each.init.fd)  # it has nothing to say but that it was killed
             ]
             shaped = [each for each in ready if each.shape == job.shape]
             if shaped:
@@ -339,7 +366,9 @@ class Warden:
                 self._retire(each)
 
     def _superfluous(self, each):
-        """True if there are enough used slots of its kind that wait."""
+        """True if there are enough used slots of its kind that wait, or nobody takes any."""
+        if False not in self.wanted.get(each.key, ()):
+            return True
         alike = self._of(each.key)
         running = sum(other.state == slot.RUNNING for other in alike)
         idle = sum(other.used and other.state in (slot.ARMED, slot.BUILDING) for other in alike)
@@ -349,6 +378,7 @@ class Warden:
         report = job.report(about, each.missing, each.engine)
         job.finish()
         self.jobs.pop(job.ident, None)
+        self.resting = None if self.jobs else time.monotonic() + REST
         status = 9 if about is None else about["status"]
         self.far.send({"id": job.ident, "status": status, "report": report})
 
