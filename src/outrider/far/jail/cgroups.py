@@ -503,10 +503,7 @@ class Cgroups:
             self.tidy()
         self.leave()
         for folder in self.folders:
-            try:
-                os.rmdir(folder)
-            except OSError:
-                pass
+            _remove(folder)
 
 
 def _started(pid):
@@ -528,16 +525,20 @@ def _sweep(parent):
             continue
         if int(parts[0]) != _pids_of_whom() or _started(int(parts[1])) == int(parts[2]):
             continue
-        folder = parent + "/" + name
-        for below in os.listdir(folder):
-            if os.path.isdir(folder + "/" + below):
-                for pid in (_read(folder + "/" + below + "/cgroup.procs") or "").split():
-                    try:
-                        os.kill(int(pid), 9)
-                    except OSError:
-                        pass
-                _rmdir(folder + "/" + below)
-        _rmdir(folder)
+        _remove(parent + "/" + name)
+
+
+def _remove(folder):
+    """A warden's groups, and what is in them."""
+    for below in os.listdir(folder) if os.path.isdir(folder) else ():
+        if os.path.isdir(folder + "/" + below):
+            for pid in (_read(folder + "/" + below + "/cgroup.procs") or "").split():
+                try:
+                    os.kill(int(pid), 9)
+                except OSError:
+                    pass
+            _rmdir(folder + "/" + below)
+    _rmdir(folder)
 
 
 def _rmdir(folder):

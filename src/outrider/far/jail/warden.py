@@ -41,7 +41,7 @@ def main(fd):
             pass
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, lambda *_: far.hang_up())  # heard between two steps: none is left half done
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     try:
@@ -57,15 +57,9 @@ def main(fd):
     except Exception as error:
         far.send({"broken": "%s: %s" % (type(error).__name__, error)})
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if warden is not None:
             warden.close()
         os._exit(0)
-
-
-def _leave(*_):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the cleaning is not to be interrupted
-    raise SystemExit
 
 
 class Warden:
