@@ -7,6 +7,7 @@ command's output is, and no more of it is kept here than a session keeps.
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import threading
 from collections import deque
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from outrider.session import Session
 
 
+LOOK = 50
+"""Milliseconds between looks at whether what is printed will still be read."""
+
+
 class CarriedProcess(RouteProcess):
     """A command at the far end of `session`, with pipes here as a process of this machine has them.
 
@@ -43,12 +48,15 @@ class CarriedProcess(RouteProcess):
         self.refused: dict[str, Any] | None = None
         self.error: BaseException | None = None
         self._ended = threading.Event()
+        self._ending = False
         self._arrived: deque[tuple[str, bytes] | None] = deque()
         self._news = threading.Semaphore(0)
         reader, self.stdin = _pipe()
         self.stdout, stdout = _pipe()
         self.stderr, stderr = _pipe()
         self._outputs = {"stdout": stdout, "stderr": stderr}
+        for stream in self._outputs.values():
+            os.set_blocking(stream.fileno(), False)
         try:
             self.request = session.start(command, stdin=_read(reader), more=more, carried=self._take)
         except BaseException:
@@ -73,11 +81,24 @@ class CarriedProcess(RouteProcess):
                 break
             name, piece = arrived
             with suppress(OSError):  # nobody reads it any more
-                wire.write_all(self._outputs[name].fileno(), [piece])
+                self._pass_on(self._outputs[name].fileno(), piece, name == "stdout")
             with suppress(OutriderError):
                 self.session.connection.taken(self.request.ident, len(piece))
         for stream in self._outputs.values():
             stream.close()
+
+    def _pass_on(self, fd: int, piece: bytes, droppable: bool) -> None:
+        """Write it as it is read; what nobody will read is dropped, so that nothing waits for that to be taken."""
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        left = memoryview(piece)
+        while left and not (droppable and self._ending):
+            if poll.poll(LOOK):
+                left = left[os.write(fd, left) :]
+
+    def end(self, grace: float, first: float | None = None) -> None:
+        self._ending = True
+        super().end(grace, first)
 
     def _finished(self, request: Request) -> None:
         """In the thread that reads: the command has ended, or the session that carries it is over."""

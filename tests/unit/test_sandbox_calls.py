@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import outrider
-from outrider import Group, Options, Sandbox, SandboxCall, SandboxEnded, local, sandbox, trace
+from outrider import Command, Group, Options, Sandbox, SandboxCall, SandboxEnded, local, sandbox, trace
 from outrider.errors import ConfigError, FarError, OutriderError, Refused
 from tests.samples import far_work, jailed_work
 
@@ -264,3 +264,36 @@ def test_a_method_and_what_it_did(box):
     counter = jailed_work.Counter()
     assert box.invoke(counter, "add", 3) == 4
     assert counter.count == 4
+
+
+def test_an_answer_that_is_too_large_ends_at_once(box):
+    began = time.monotonic()
+    with pytest.raises(FarError, match="max_answer"):
+        box.limited(memory="1G", output="1M").call(bytes, 300_000_000)
+    assert time.monotonic() - began < 8
+
+
+def test_what_untrusted_programs_print_is_bounded_here(box):
+    """Also where the route itself is trusted, and no output= is set."""
+    assert box.settings.trust == "pickle"
+    request = box.start(Command(["true"]), more={"sandbox": box.job()})
+    box.connection.wait(request)
+    assert 0 < request.room <= 256 << 20
+    assert (
+        box.options(max_answer=1 << 20).start(Command(["true"]), more={"sandbox": box.job()}).room <= 1 << 20
+    )
+
+
+def test_closing_when_a_call_is_done():
+    """In the thread of the call itself, which cannot wait for its own end."""
+    own = Sandbox(**LIMITS)
+    closed = threading.Event()
+
+    def close(_):
+        own.close()
+        closed.set()
+
+    future = own.submit(far_work.slowly, 1, 0.2)
+    future.add_done_callback(close)
+    assert future.result(30) == 1
+    assert closed.wait(20)

@@ -30,6 +30,7 @@ from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed, status
 from outrider.session import Input, Session
 
 T = TypeVar("T")
+THREADS = "outrider-sandbox"
 GOING_ON = ". To go on without, name it in allow_missing="
 """Where the far end's words of a refusal turn to what can be done."""
 
@@ -67,6 +68,7 @@ class Sandbox(Session):
         _no_files(settings)
         super().__init__(chain, settings, connection)
         self.place = self.whole.label()
+        self._most = settings.changed({"trust": "data"}).answer_limit
         if self.hop.image is not None:
             self._spec["root"] = self._root_of(self.hop.image)
 
@@ -104,7 +106,7 @@ class Sandbox(Session):
     def _twin(self, options: Options, connection: Connection | None = None) -> Sandbox:
         found = Sandbox.__new__(type(self))
         found.__dict__.update(vars(self))
-        found._options = options
+        found._options, found._most = options, options.changed({"trust": "data"}).answer_limit
         found.connection = connection or self.connection
         found._shared = connection is None
         found._pool, found._futures, found._lock = None, set(), threading.Lock()
@@ -144,6 +146,11 @@ class Sandbox(Session):
         request = self.start(command, stdin=stdin, timeout=limit, on_output=on_output, more=more)
         self.connection.wait(request, limit)
         return self.judged(command, request, job["outputs"], check)
+
+    def start(self, command: Command, **more: Any) -> Request:
+        request = super().start(command, **more)
+        request.room = min(request.room, self._most)  # what it keeps here
+        return request
 
     def program(
         self,
@@ -284,7 +291,7 @@ class Sandbox(Session):
         calls.check_function(fn)
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="outrider-sandbox")
+                self._pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix=THREADS)
             return self._submitted(self._pool, fn, args, kwargs)
 
     def _submitted(
@@ -299,7 +306,7 @@ class Sandbox(Session):
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
         """Values in order, each of a jail of its own, `at_once` of them side by side."""
         calls.check_function(fn)
-        pool = ThreadPoolExecutor(at_once, thread_name_prefix="outrider-sandbox")
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix=THREADS)
         futures: deque[SandboxFuture[T]] = deque()
         try:
             for args in zip(*iterables, strict=False):
@@ -352,7 +359,7 @@ class Sandbox(Session):
             pool.shutdown(wait=False, cancel_futures=True)
         if not self._shared:
             super().close()
-        if pool is not None:
+        if pool is not None and not threading.current_thread().name.startswith(THREADS):
             pool.shutdown()
 
 
