@@ -148,10 +148,10 @@ def lines(path: str) -> list[str]:
         return []
 
 
-def namespaces(kind: str) -> set[str]:
-    """The namespaces of one kind in which some process is."""
+def namespaces(kind: str, pids: list[int]) -> set[str]:
+    """The namespaces of one kind in which some of these processes is."""
     found = set()
-    for pid in all_pids():
+    for pid in pids:
         with contextlib.suppress(OSError):
             found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))  # noqa: PTH115
     return found

@@ -36,9 +36,9 @@ def test_nothing_grows(arena: Arena) -> None:
         requests += [arena.start(["/attacks/attack", "mark"]) for _ in range(4)]
         for request in requests:
             assert arena.finish(request).verdict != "SE"
-    assert wait_for(lambda: taken(arena) <= before, 10), {
-        name: (count, before[name]) for name, count in taken(arena).items()
-    }
+    assert wait_for(lambda: taken(arena) <= before, 10), [
+        f"{count} {name} for {before[name]}" for name, count in taken(arena).items() if count > before[name]
+    ]
     now = stock()
     grown = [name for name in now if len(now[name] - held[name]) > len(held[name] - now[name])]
     assert not grown, {name: now[name] - held[name] for name in grown}
@@ -66,7 +66,7 @@ def at_rest(arena: Arena) -> Counts:
 def taken(arena: Arena) -> Counts:
     far = arena.session.far.pid
     below = arena.processes()
-    counts = {f"{kind} namespaces": len(namespaces(kind)) for kind in SPACES}
+    counts = {f"{kind} namespaces": len(namespaces(kind, below)) for kind in SPACES}
     counts["processes"] = len(below)
     counts["descriptors"] = sum(descriptors(pid) for pid in (far, *below))
     return Counts(counts)

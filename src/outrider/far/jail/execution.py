@@ -37,6 +37,7 @@ class Execution:
         self.killed_at: Any = None
         self.failed: Any = None
         self.tries = 0
+        self.starts = 0
         self.next_look: Any = None
         self.pace = SOONEST
         self.memory_killed = False
@@ -87,6 +88,12 @@ class Execution:
         slot.child.send(order, [*self.fds, *joins])
         self.close_fds()
         self.next_look = self.began + SOONEST
+
+    def take_back(self):
+        """After a start that failed: True if it may be tried in another slot."""
+        self.slot.job = self.slot = None
+        self.starts += 1
+        return bool(self.fds) and self.starts < 3
 
     def _watch(self, memory):
         order = {

@@ -331,7 +331,10 @@ class Warden:
             job.start(each)
         except (OSError, ValueError) as error:
             self._retire(each)
-            self.refuse(job, str(error))
+            if job.take_back():  # the slot was killed just now
+                self.waiting.insert(0, job)
+            else:
+                self.refuse(job, str(error))
 
     def _cancel(self, job, kind, words):
         if job in self.waiting:
