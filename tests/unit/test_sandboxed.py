@@ -145,6 +145,41 @@ def test_bad_options(options, words):
         sandbox(**options)
 
 
+@pytest.mark.parametrize("inside", ["", ".", "/", "../x", "a/../../x", 3])
+def test_paths_that_are_none(box, inside):
+    with pytest.raises(ConfigError, match="not a path inside"):
+        box.run(["true"], files={inside: b""})
+
+
+def test_files_of_many_kinds(box, tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "file").write_text("deep\n")
+    (tmp_path / "deep" / "link").symlink_to("/etc/passwd")
+    (tmp_path / "program").write_text("#!/bin/sh\necho ran\n")
+    (tmp_path / "program").chmod(0o755)
+    files = {
+        "a/b/text": "text\n",
+        "raw": bytearray(b"raw\n"),
+        "folder": tmp_path / "deep",
+        "program": tmp_path / "program",
+        "script": "#!/bin/sh\necho script\n",
+        "/tmp/elsewhere": b"else\n",
+    }
+    done = box.run(
+        "cat a/b/text raw folder/er/file /tmp/elsewhere; ./program; ./script; ls folder", files=files
+    )
+    assert done.text.split("\n") == ["text", "raw", "deep", "else", "ran", "script", "er"]
+
+
+def test_files_that_cannot_be(box, tmp_path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        box.run(["true"], files={"x": tmp_path / "none"})
+    with pytest.raises(ConfigError, match="bytes, text or a Path"):
+        box.run(["true"], files={"x": 3})
+    with pytest.raises(ConfigError, match="list of paths"):
+        box.run(["true"], collect="out")
+
+
 def test_it_is_the_last_hop():
     with pytest.raises(ConfigError, match="last hop"):
         (Route(sandbox()) | local()).open()

@@ -79,7 +79,9 @@ def run(
     help="How long the contestant may go on after the referee's end.",
 )
 @click.option("--meta", metavar="FILE", help="Write both verdicts there, as JSON; then leave with 0.")
-@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument(
+    "argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CONTESTANT... -- REFEREE..."
+)
 def interact(argv: tuple[str, ...], route: str | None, linger: float, meta: str | None, **asked: Any) -> None:
     """Run two programs that talk: outrider sandbox interact … -- CONTESTANT… -- REFEREE…
 

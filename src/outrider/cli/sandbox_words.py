@@ -34,6 +34,7 @@ COUNTS = (
     ("open_files", "Descriptors of each process."),
 )
 _OURS = re.compile(r"/dev/(stdout|stderr)|(?:/dev|/proc/self)/fd/(\d+)")
+OTHERS = "The referee's own."
 ENGINES = "native, isolate, bwrap, sio2jail, proot or none."
 
 
@@ -79,10 +80,10 @@ def others_limits(whose: str) -> Decorator:
 
 def _amounts(before: str) -> Iterator[Decorator]:
     for name, what, text in AMOUNTS:
-        yield click.option(f"--{before}{name}", metavar=what, help=text if not before else "")
+        yield click.option(f"--{before}{name}", metavar=what, help=text if not before else OTHERS)
     for name, text in COUNTS:
         word = f"--{before}{name.replace('_', '-')}"
-        yield click.option(word, type=click.IntRange(1), metavar="N", help=text if not before else "")
+        yield click.option(word, type=click.IntRange(1), metavar="N", help=text if not before else OTHERS)
 
 
 def _views(before: str) -> Iterator[Decorator]:
@@ -92,7 +93,9 @@ def _views(before: str) -> Iterator[Decorator]:
         ("ro", "HOST:INSIDE", True, "Show it a folder, read-only; may be repeated."),
         ("file", "HERE:INSIDE", True, "Put a file or folder into its folder first; may be repeated."),
     ):
-        yield click.option(f"--{before}{name}", multiple=many, metavar=what, help=text if not before else "")
+        yield click.option(
+            f"--{before}{name}", multiple=many, metavar=what, help=text if not before else OTHERS
+        )
 
 
 def opened(route: str | None, asked: dict[str, Any]) -> Sandbox:

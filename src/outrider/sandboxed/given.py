@@ -20,7 +20,7 @@ _STARTS = (b"#!", b"\x7fELF")
 def inputs(files: Mapping[Any, object]) -> Iterator[Input]:
     """All files to put into a jail, of folders each file in them. ConfigError for what cannot be read, or is none."""
     for inside, content in files.items():
-        if not isinstance(inside, str) or not inside.strip("/."):
+        if not isinstance(inside, str) or not inside.strip("/.") or ".." in inside.split("/"):
             raise _wrong(f"not a path inside: {inside!r}", "a name in the job's folder, such as main.py")
         if isinstance(content, os.PathLike):
             yield from _of_path(inside, Path(content))
