@@ -215,6 +215,7 @@ if [ "$dir" = '' ]; then
     dir=${dir%/bin}
 fi
 name=${0##*/}
+case $dir in */v1) dir=${dir%/v1} ;; esac
 if [ "$name" = client.sh ]; then
     [ $# -gt 0 ] || bridge_fail "usage: client.sh COMMAND [WORD...]"
     name=${1##*/}
@@ -227,6 +228,13 @@ fi
     read -r _ quiet
 } <"$dir/v1/server"
 [ "$word $version" = "outrider-bridge 1" ] || bridge_fail "the server in $dir speaks another protocol; use one of the same version"
+# A terminal, and the socket, take more than a shell can do.
+if [ "$carrier" = socket ] || { [ -t 0 ] && [ -t 1 ] && [ -S "$dir/socket" ]; }; then
+    done=1
+    if [ -r "$dir/v1/client.py" ] && command -v python3 >/dev/null; then exec python3 -I -S "$dir/v1/client.py" "$dir" "$name" "$@"; fi
+    [ "$carrier" != socket ] || bridge_fail "only the socket is served, and this image has no python3; serve with --carrier auto"
+    done=''
+fi
 if [ "$name" = sbatch ]; then
     find_script "$@"
     if [ "$script" ]; then

@@ -143,13 +143,16 @@ permitted() { # NAME WORD...
 }
 
 # Variables that change what a program of the host is, whoever allowed them.
+barred=(LD_* PATH PYTHON* PERL* RUBY* BASH* SHELLOPTS ENV IFS PS4 HOME USER LOGNAME SHELL GCONV_PATH UID EUID PPID
+    GROUPS SLURM_CONF SLURM_CONF_* MUNGE* TMPDIR NODE_* GIT_* LOCPATH NLSPATH OUTRIDER_*)
+
 env_permitted() { # NAME
     local pattern
     [[ $1 =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || return 1
-    case $1 in
-    LD_* | PATH | PYTHON* | PERL* | RUBY* | BASH* | SHELLOPTS | ENV | IFS | PS4 | HOME | USER | LOGNAME | SHELL | GCONV_PATH) return 1 ;;
-    UID | EUID | PPID | GROUPS | SLURM_CONF | SLURM_CONF_* | MUNGE* | TMPDIR | NODE_* | GIT_* | LOCPATH | NLSPATH | OUTRIDER_*) return 1 ;;
-    esac
+    for pattern in "${barred[@]}"; do
+        # shellcheck disable=SC2053
+        [[ $1 == $pattern ]] && return 1
+    done
     for pattern in "${patterns[@]+"${patterns[@]}"}"; do
         # shellcheck disable=SC2053
         [[ $1 == $pattern ]] && return 0
@@ -631,6 +634,31 @@ beat() {
     printf '%s\n' "$beats" >"$root/beat"
 }
 
+# ---- the socket alone: this holds the folder for the server in Python, which started it ----
+
+serve_socket() {
+    tool mkfifo "$root/reqs" "$root/more" || die "cannot make FIFOs in $root"
+    exec 3<>"$root/reqs" {more}<>"$root/more"
+    announce socket
+    while [[ ! $stopping ]]; do read -r -t 60 _ <&3; done
+}
+
+print_policy() {
+    local name word
+    for name in "${!path_of[@]}"; do printf 'allow %s:%s\n' "$name" "${path_of[$name]}"; done
+    for name in "${!quiet[@]}"; do printf 'quiet %s\n' "$name"; done
+    for word in "${patterns[@]+"${patterns[@]}"}"; do printf 'env %s\n' "$word"; done
+    for word in "${barred[@]}"; do printf 'never %s\n' "$word"; done
+    for name in "${!only[@]}"; do print_rules only "$name" "${only[$name]}"; done
+    for name in "${!deny[@]}"; do print_rules deny "$name" "${deny[$name]}"; done
+    for name in "${!paths[@]}"; do print_rules path "$name" "${paths[$name]}"; done
+}
+
+print_rules() { # VERB NAME LINES
+    local word
+    while IFS= read -r word; do [[ $word ]] && printf '%s %s:%s\n' "$1" "$2" "$word"; done <<<"$3"
+}
+
 # Requests whose process was killed from outside never said "done".
 reap() {
     local n
@@ -644,7 +672,7 @@ reap() {
 stop() {
     local n
     stopping=1
-    [[ $carrier == fifo ]] && printf 'stop\n' >&3
+    [[ $carrier != files ]] && printf 'stop\n' >&3
     for n in "${!pids[@]}"; do kill -s TERM "${pids[$n]}" 2>/dev/null; done
 }
 
@@ -681,6 +709,7 @@ alive() { # whether another server holds this folder
 
 make_shims() { # D/bin/NAME: what the container has on its PATH
     local name
+    client >"$root/client.sh"
     ((${#path_of[@]})) || return
     tool rm -rf -- "$dir/bin"
     tool mkdir "$dir/bin"
@@ -711,11 +740,12 @@ main() {
     hear_signals "$@"
     unset OUTRIDER_BRIDGE_HEARS
     local arguments
-    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 legacy='' stopping='' shims=() asked=0
+    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 show='' legacy='' stopping='' shims=() asked=0
     while (($#)); do
         case $1 in
         -h | --help) usage && exit 0 ;;
         --any-user) any_user=1 && shift && continue ;;
+        --print-policy) show=1 && shift && continue ;;
         --dir | --carrier | --allow | --preset | --only | --deny | --env | --no-stdin | --path | --jobs | --grace | --lost | --audit | --singreqrun) ;;
         *) die "there is no option ${1@Q}; --help lists them" ;;
         esac
@@ -738,12 +768,16 @@ main() {
         esac
         shift 2
     done
+    if [[ $show ]]; then
+        print_policy
+        exit 0
+    fi
     [[ $dir ]] || die "--dir says in which folder to serve"
     [[ $jobs =~ ^[1-9][0-9]{0,4}$ ]] || die "--jobs takes a number of at least 1"
     [[ $grace =~ ^[0-9]{1,5}$ ]] || die "--grace takes whole seconds"
     [[ $lost =~ ^[0-9]{1,5}$ ]] || die "--lost takes whole seconds"
     ((${#path_of[@]})) || [[ $legacy ]] || die "nothing is allowed, so nothing could be run: --allow or --preset says what"
-    case $carrier in auto) choose_carrier ;; fifo | files) ;; *) die "there is no carrier ${carrier@Q} here; there are fifo and files" ;; esac
+    case $carrier in auto) choose_carrier ;; fifo | files | socket) ;; *) die "there is no carrier ${carrier@Q} here; there are fifo and files" ;; esac
     take_folder
     "serve_$carrier"
     leave
