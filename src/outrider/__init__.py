@@ -27,6 +27,7 @@ from outrider.session import Session
 from outrider.values import register_data
 
 if TYPE_CHECKING:
+    from outrider import bridge
     from outrider.group import Group
     from outrider.hops import (
         apptainer,
@@ -79,6 +80,7 @@ __all__ = [
     "Unserializable",
     "VersionMismatch",
     "apptainer",
+    "bridge",
     "cwd",
     "docker",
     "env",
@@ -123,6 +125,10 @@ def __getattr__(name: str) -> Any:
         found = getattr(traces, name)
     elif name == "idempotent":
         from outrider.lasting import idempotent as found
+    elif name == "bridge":
+        from importlib import import_module
+
+        found = import_module("outrider.bridge")  # the package, which makes the hop when called
     elif name in hops.FILES:
         found = getattr(hops, name)
     else:

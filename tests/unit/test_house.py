@@ -222,6 +222,10 @@ def test_a_hops_name_is_the_hop_however_its_file_was_imported() -> None:
     for name in hops.FILES:
         kind = registry.find(name)
         assert name in (kind.name, *kind.aliases)
-        assert getattr(outrider, name) is getattr(hops, name) is kind
+        assert getattr(hops, name) is kind
+        if name == "bridge":  # there the name is a package, which makes the hop when it is called
+            assert type(outrider.bridge()) is kind  # type: ignore[operator]
+        else:
+            assert getattr(outrider, name) is kind
     assert {*hops.FILES} == {word for kind in registry.built_in() for word in (kind.name, *kind.aliases)}
     assert {*hops.__all__} == {*hops.FILES}

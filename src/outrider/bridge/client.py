@@ -115,6 +115,7 @@ class Running:
         self.folder = folder
         self.socket = connect(folder)
         self.read = b""
+        self.signal = 0  # that ended the command
         self.master: int | None = None  # the terminal's other end, once it came
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         data = struct.pack(">I", len(request)) + request
@@ -152,7 +153,9 @@ class Running:
             raise BridgeError(rest.decode(errors="replace"))
         if verb == b"exit":
             self.socket.close()
-            return int(rest)
+            status, _, number = rest.partition(b" ")
+            self.signal = int(number or 0)
+            return int(status)
         return None
 
     def wait(self) -> int:
@@ -229,7 +232,9 @@ def main(argv: list[str]) -> int:
         if terminal:
             extra += [b"terminal=1", b"env=TERM=" + os.environb.get(b"TERM", b"")]
         if name == "sbatch":
-            words = hand_over_script(words)
+            script, words = script_for(words)
+            if script is not None:
+                os.dup2(script, 0)
         request = encode(told, name.encode(), words, os.getcwdb(), dict(os.environb), extra)
         running = Running(folder, request, [0, 1, 2])
         for forwarded in FORWARDED:
@@ -240,18 +245,16 @@ def main(argv: list[str]) -> int:
         return 125
 
 
-def hand_over_script(words: list[bytes]) -> list[bytes]:
-    """sbatch's script lies here: it becomes this process's stdin, and its name the host's word for that."""
+def script_for(words: list[bytes], folder: bytes = b"") -> tuple[int | None, list[bytes]]:
+    """sbatch's script lies here: it is opened, to be the command's stdin, and its name becomes the host's word for that."""
     at = script_of(words)
     if at is None:
-        return words
+        return None, words
     try:
-        script = os.open(words[at], os.O_RDONLY)
+        script = os.open(os.path.join(folder, words[at]), os.O_RDONLY)
     except OSError as error:
         raise BridgeError(f"cannot read the script {os.fsdecode(words[at])}: {error.strerror}") from None
-    os.dup2(script, 0)
-    os.close(script)
-    return [*words[:at], *([b"/dev/stdin"] if at + 1 < len(words) else []), *words[at + 1 :]]
+    return script, [*words[:at], *([b"/dev/stdin"] if at + 1 < len(words) else []), *words[at + 1 :]]
 
 
 if __name__ == "__main__":

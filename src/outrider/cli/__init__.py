@@ -27,6 +27,7 @@ VERBS = (
     "explain",
     "config",
     "relay",
+    "bridge",
     "demo",
     "completion",
 )

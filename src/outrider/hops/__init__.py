@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from outrider.hops.apptainer import Apptainer as apptainer
+    from outrider.hops.bridge import Bridge as bridge
     from outrider.hops.cwd import Cwd as cwd
     from outrider.hops.docker import Docker as docker
     from outrider.hops.env import Env as env
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 FILES = {
     "apptainer": "apptainer",
+    "bridge": "bridge",
     "cwd": "cwd",
     "docker": "docker",
     "env": "env",
@@ -69,6 +71,7 @@ sys.modules[__name__].__class__ = _Hops
 
 __all__ = [
     "apptainer",
+    "bridge",
     "cwd",
     "docker",
     "env",

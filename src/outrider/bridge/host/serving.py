@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import pty
+import select
 import selectors
 import signal
 import socket
@@ -74,6 +75,16 @@ class Request:
             self.connection.sendmsg([os.fsencode(text) + b"\n"], rights)
         except OSError:
             pass  # its client has gone, which the loop will see
+
+    def complain(self, text: str) -> bool:
+        """Writes to the command's stderr, if that can take it at once; whether it did."""
+        target = self.descriptors[2:3]
+        try:
+            if not target or not select.select([], target, [], 0)[1]:
+                return False
+            return os.write(target[0], os.fsencode(text)[:4096]) > 0
+        except OSError:
+            return False
 
     def let_go(self) -> None:
         """Its descriptors belong to the command now, or to nobody."""
@@ -222,9 +233,14 @@ class Server:
                     self.start(request)
             self.signals(request)
         except Refused as refused:
-            self.note(request, "refused", "refused")
-            request.say("fail " + str(refused).replace("\n", " "))
-            self.drop(request)
+            self.refuse(request, str(refused))
+
+    def refuse(self, request: Request, why: str) -> None:
+        """Says so where the command's errors would stand; to the client if it handed over none."""
+        why = why.replace("\n", " ")
+        self.note(request, "refused", "refused")
+        request.say("exit 125" if request.complain(f"outrider bridge: {why}\n") else f"fail {why}")
+        self.drop(request)
 
     def signals(self, request: Request) -> None:
         while request.process is not None and b"\n" in request.read:
@@ -270,10 +286,8 @@ class Server:
         if terminal:
             env["TERM"] = request.env.get("TERM") or "dumb"
         self.note(request, "started", "started")
-        try:
-            status = self.spawn(request, [path, *request.words], folder, env, terminal)
-        finally:
-            request.let_go()
+        status = self.spawn(request, [path, *request.words], folder, env, terminal)
+        request.let_go()
         if status is None:
             self.running.add(request)
         else:
@@ -305,8 +319,7 @@ class Server:
         except OSError as error:
             if error.errno == errno.ENOEXEC and argv[0] != "/bin/sh":
                 return self.spawn(request, ["/bin/sh", *argv], folder, env, terminal)
-            message = f"{argv[0]}: {os.strerror(error.errno or 0)}\n"
-            os.write(request.descriptors[2], os.fsencode(message))
+            request.complain(f"{argv[0]}: {os.strerror(error.errno or 0)}\n")
             return 127 if error.errno == errno.ENOENT else 126
         finally:
             if theirs is not None:
@@ -323,9 +336,9 @@ class Server:
             if status is None:
                 continue
             self.running.discard(request)
-            status = status if status >= 0 else 128 - status
-            self.note(request, "ended", str(status))
-            request.say(f"exit {status}")
+            ended = f"{status}" if status >= 0 else f"{128 - status} {-status}"
+            self.note(request, "ended", ended.partition(" ")[0])
+            request.say(f"exit {ended}")
             self.drop(request)
         while self.waiting and len(self.running) < self.jobs and not self.stopping:
             request = self.waiting.popleft()
@@ -333,9 +346,7 @@ class Server:
                 self.start(request)
                 self.signals(request)
             except Refused as refused:
-                self.note(request, "refused", "refused")
-                request.say("fail " + str(refused).replace("\n", " "))
-                self.drop(request)
+                self.refuse(request, str(refused))
 
     def drop(self, request: Request) -> None:
         if request.connection.fileno() >= 0:
