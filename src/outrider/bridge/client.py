@@ -121,9 +121,10 @@ class Running:
         data = struct.pack(">I", len(request)) + request
         try:
             sent = self.socket.sendmsg([data], rights)
-            self.socket.sendall(data[sent:])
+            if sent < len(data):
+                self.socket.sendall(data[sent:])
         except OSError:
-            self.gone()
+            pass  # it may have answered already; else the first line that is wanted tells
 
     def gone(self) -> NoReturn:
         self.socket.close()

@@ -53,8 +53,8 @@ send_variables() {
 }
 
 send_request() {
-    printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0keep=%s\0stdin=%s\0' \
-        "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP-}" "$nostdin"
+    printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0keep=%s\0stdin=%s\0merged=%s\0' \
+        "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP-}" "$nostdin" "$merged"
     send_variables
     for word do
         if [ "$script" ] && [ "$word" = "$script" ]; then
@@ -132,14 +132,16 @@ run_fifo() {
             exec 9>&- 3<&-
             cat <&5 5<&- 6<&- 7<&- 8>&- &
             out_pid=$!
-            cat <&6 >&2 5<&- 6<&- 7<&- 8>&- &
-            err_pid=$!
+            if [ ! "$merged" ]; then
+                cat <&6 >&2 5<&- 6<&- 7<&- 8>&- &
+                err_pid=$!
+            fi
             exec 5<&- 6<&-
             ;;
         exit)
             stop_copying
             finish "$out_pid"
-            finish "$err_pid"
+            [ "$merged" ] || finish "$err_pid"
             done=1
             exit "$rest"
             ;;
@@ -244,6 +246,9 @@ if [ "$name" = sbatch ]; then
 fi
 case ,$quiet, in *",$name,"*) nostdin=none ;; esac
 [ /dev/stdin -ef /dev/null ] && nostdin=none
+# One stream for both, and so the order in which they were written, where they lead to one place.
+merged=''
+[ /dev/stdout -ef /dev/stderr ] && merged=1
 exec 3<&0 || { exec 3</dev/null; nostdin=none; }
 claim
 if [ "$carrier" = files ] && [ "$nostdin" = '' ] && [ -f /dev/stdin ]; then

@@ -197,7 +197,7 @@ note() { # EVENT OUTCOME: one line, written at once, of the request in `id`, `na
 
 # ---- one request; runs in a process of its own ----
 
-why='' name='' cwd='' keep='' map='' stdin='' token_given=''
+why='' name='' cwd='' keep='' merged='' map='' stdin='' token_given=''
 words=() variables=()
 
 translate() { # PATH: sets `translated`, by the container's binds (lines of INSIDE=OUTSIDE, longest first)
@@ -226,6 +226,7 @@ read_request() { # FILE
             map=*) map=${word#*=} ;;
             keep=*) keep=${word#*=} ;;
             stdin=*) stdin=${word#*=} ;;
+            merged=*) merged=${word#*=} ;;
             env=*) variables+=("${word#*=}") ;;
             arg=*) words+=("${word#*=}") ;;
             end) complete=1 && break ;;
@@ -315,6 +316,7 @@ answer_fifo() { # NUMBER END: runs request NUMBER; END is the descriptor that it
     { exec 4<>"$dir/in" 6<"$dir/in" 4<>"$dir/out" 7>"$dir/out" {drain}<"$dir/out" 4<>"$dir/err" 8>"$dir/err" 4>&-; } 2>/dev/null || return
     [[ $keep ]] || exec {drain}<&-
     [[ $stdin == none ]] && exec 6</dev/null
+    [[ $merged ]] && exec 8>&7
     note started "started"
     set -m
     (
@@ -360,6 +362,7 @@ answer_files() { # NUMBER
     set -m
     (
         exec <&"$from" >>"$dir/out" 2>>"$dir/err" {from}<&- {never}<&-
+        [[ $merged ]] && exec 2>&1
         exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
     ) &
     pid=$!
