@@ -27,6 +27,7 @@ _BY_NAME = {
     "user": words | texts.filter(bool),
     "group": words | texts.filter(bool),
     "path": texts.filter(bool),
+    "dir": st.none() | texts.map(lambda text: "/" + text),
     "parent": st.none() | texts.filter(bool),
     "prefix": texts.filter(lambda text: "/" not in text),
     "shell": words,

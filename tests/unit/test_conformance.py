@@ -41,6 +41,8 @@ HOPS = [
     hops.slurm(partition="short", time="1h30m", memory="2G", tasks=3, gpus=1),
     hops.flux(nodes=2, time=90, uri="ssh:login"),
     hops.relay("grading"),
+    hops.bridge(),
+    hops.bridge("/run/it's here"),
     hops.sandbox(),
     hops.sandbox(time="2s", memory="256M", processes=16, ro={"/data": "/data"}, allow_missing="network"),
 ]
