@@ -14,7 +14,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 _BLOCK = re.compile(
     r"(?:^<!-- needs: (?P<needs>[\w ]+) -->\n)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-_SHOWN = re.compile(r"^(\S.*?)  # → (.*)$", re.MULTILINE)
+_SHOWN = re.compile(r"^( *)(\S.*?)  # → (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run(page, chosen, accounts=(), **names):
     before = dict(os.environ)
     try:
         for block in chosen:
-            code = _SHOWN.sub(lambda line: f"_check(({line[1]}), {line[2]!r})", block.code)
+            code = _SHOWN.sub(lambda line: f"{line[1]}_check(({line[2]}), {line[3]!r})", block.code)
             for shown in accounts if block.needs else ():
                 code = code.replace(f'sudo("{shown}")', f'sudo("{accounts[shown]}")')
             exec(compile("\n" * block.line + code, str(page), "exec"), namespace)

@@ -28,7 +28,7 @@ class Sandbox(Hop):
     {path inside: file here} to put into its folder; `ro`: {folder there: path inside} to show it, read-only; `collect`:
     paths inside to bring back. `rootfs`: a folder there, or `image`: a sandbox image, to be its whole file system; without,
     it sees that machine's own programs and libraries. `engine`: one of native, isolate, bwrap, sio2jail, proot, none;
-    without, the strongest that works there. `allow_missing`: guarantees that you can do without. `strict`: refuse also where
+    without, native, which is the strongest. `allow_missing`: guarantees that you can do without. `strict`: refuse also where
     memory or processor time would be limited less exactly, by looking now and then, as no control groups may be used there.
     `fresh`: a jail in which nothing ever ran, at some milliseconds more.
     """
@@ -66,7 +66,7 @@ class Sandbox(Hop):
                 f"there is no engine {self.engine!r}",
                 hop=self.name,
                 key="engine",
-                hint=f"the engines are {', '.join(ENGINES)}; without engine= the strongest is taken",
+                hint=f"the engines are {', '.join(ENGINES)}; without engine= it is native",
             )
         if self.rootfs is not None and self.image is not None:
             raise ConfigError("rootfs= and image= exclude each other", hop=self.name, key="image")
