@@ -357,3 +357,14 @@ def test_what_is_no_pair(tmp_path):
     done = sandbox("interact", *LIMITS, "--engine", "none", "--meta", meta, "--", "true", "--", "true")
     assert done.returncode == 0
     assert "cannot hold" in json.loads(meta.read_text())["referee"]["message"]
+
+
+def test_the_verb_run_at_a_sandbox():
+    route = "local | sandbox(time=300ms)"
+    done = command_line("run", route, "--", "sh", "-c", "while :; do :; done")
+    assert done.returncode == 137
+    assert b"TLE: it used more than 0.3 s" in done.stderr
+    done = command_line("run", "--json", route, "--", "sh", "-c", "echo out; exit 3")
+    told = json.loads(done.stdout)
+    assert (told["verdict"], told["returncode"], told["stdout"], done.returncode) == ("RE", 3, "out\n", 3)
+    assert told["usage"].keys() >= FIGURES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,6 +13,7 @@ from outrider.far import wire
 
 if TYPE_CHECKING:
     from outrider.results import CompletedCommand
+    from outrider.sandboxed import SandboxResult
     from outrider.session import Session
 
 
@@ -53,6 +54,10 @@ def verb(
         completed = _run(far, argv, tty, no_input, Output(raw or tty, quiet=json_), settings)
     if json_:
         common.print_json(_report(completed))
+    elif hasattr(completed, "verdict"):
+        from outrider.cli.sandbox_words import told
+
+        told(cast("SandboxResult", completed))
     status = completed.returncode
     raise SystemExit(status if status >= 0 else 128 - status)
 
@@ -110,7 +115,9 @@ def piped_in() -> Iterator[bytes]:
 
 
 def _report(completed: CompletedCommand) -> dict[str, Any]:
+    judged = {} if not hasattr(completed, "report") else completed.report()
     return {
+        **judged,
         "argv": list(completed.argv),
         "returncode": completed.returncode,
         "signal": completed.signal,

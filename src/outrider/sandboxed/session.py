@@ -138,7 +138,11 @@ class Sandbox(Session):
         hold what is asked for.
         """
         if tty:
-            raise ConfigError("a sandboxed command has no terminal", key="tty", hint="leave out tty")
+            raise ConfigError(
+                "a sandboxed command has no terminal",
+                key="tty",
+                hint="leave out tty; a shell can be had on the route before it",
+            )
         command = self.command(argv, env, cwd)
         limit = self.timeout if timeout is None else timeout
         job = self.job(files, collect)
