@@ -122,6 +122,7 @@ class Group:
 
     version = 0
     source = ""
+    door = "cgroup.procs"
 
     def __init__(self, folders):
         self.folders = folders
@@ -142,7 +143,7 @@ class Group:
         """Descriptors; who writes "0" to each is in the group."""
         self._close_joins()
         self.joins = [
-            os.open(folder + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders
+            os.open(folder + "/" + self.door, os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders
         ]
 
     def _close_joins(self):
@@ -243,6 +244,7 @@ class Version1(Group):
 
     version = 1
     source = "cgroup v1"
+    door = "tasks"  # a thread that moves itself alone needs no lock of the kernel's that takes milliseconds
 
     def __init__(self, bases, name):
         folders = [bases[kind] + "/" + name for kind in NEEDED]
