@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from outrider import closing, heartbeat, opening, tracing, values
 from outrider.chain import Chain
-from outrider.errors import FarError, Lost, OutriderError, Refused, TimedOut
+from outrider.errors import Cancelled, FarError, Lost, OutriderError, Refused, TimedOut
 from outrider.far import data, loader, wire
 from outrider.far.link import Slot
 from outrider.hub import hub
 from outrider.local_process import RouteProcess
 from outrider.modules import ModuleServer
 from outrider.options import OnOutput, Options
-from outrider.request import Arriving, LabelledOutput, Request, printable
+from outrider.request import Arriving, LabelledOutput, Request, call_back, printable
 from outrider.results import FarEnd, signal_name
-from outrider.stream import NearLink, Stalled
+from outrider.stream import INTERRUPTED, NearLink, Stalled
 
 if TYPE_CHECKING:
     from outrider.lasting import LastingConnection
@@ -92,7 +92,7 @@ class Connection:
             heartbeat.start(self, options.heartbeat)
 
     def _new_link(self, stream: opening.OpenStream) -> NearLink:
-        parts = stream.reader, stream.write_fd, self._handle, self._ended, self._room
+        parts = stream.reader, stream.write_fd, self._handle, self._interrupted, self._ended, self._room
         if self.options.heartbeat is None:
             return NearLink(*parts)
         return heartbeat.BeatingLink(self.options.heartbeat, *parts)
@@ -166,7 +166,8 @@ class Connection:
         label: str | None = None,
     ) -> Request:
         """A request with an id of its own, ready to be sent. It is to be answered within `timeout` seconds from now."""
-        self._check_owner()
+        if self.inherited:
+            self._check_owner()
         if self.closed or self._link.over:
             self._check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -198,7 +199,8 @@ class Connection:
 
     def announce(self, subject: object, by_value: bool, names: Iterable[str]) -> None:
         """Have the modules of a call there before the call; and those again that were reloaded here."""
-        self._check_owner()
+        if self.inherited:
+            self._check_owner()
         news = self.modules.news(subject, by_value, names)
         if news is not None:
             self.post(wire.SOURCE, 0, news)
@@ -254,14 +256,17 @@ class Connection:
     def wait(self, request: Request, timeout: float | None = None) -> Request:
         """Return when `request` is answered; raises TimedOut (then it is cancelled there), Lost, or what was raised."""
         try:
-            done = self._link.wait(request, self._left(request, timeout))
+            done = self._link.wait(
+                request, timeout if request.deadline is None else self._left(request, timeout)
+            )
         except BaseException as error:  # Ctrl-C above all: what runs there ends too
             self.cancel_and_wait(request)
             if isinstance(error, KeyboardInterrupt):
                 error.add_note(f"cancelled at {self.place}; nothing of it is left running there")
             raise
         finally:
-            self._arm()
+            if self._background:
+                self._arm()
         if not done and self.over:
             raise self._lost()
         if not done:
@@ -300,15 +305,7 @@ class Connection:
 
         Only so much: a far end that never stops would hold its caller beyond any timeout.
         """
-        if self._link.reading.acquire(False):
-            try:
-                for _ in range(LOOK):
-                    if self._link.over or not self._link.readable(0):
-                        break
-                    self._link.read_one()
-            finally:
-                self._link.reading.release()
-            self._link.pass_on()
+        if self._link.look(LOOK):
             self._arm()
 
     def cancel_and_wait(self, request: Request, slot: Slot | None = None, why: str = "Cancelled") -> None:
@@ -326,6 +323,7 @@ class Connection:
         """Cancel there what nobody waits for any more."""
         if self._requests.pop(ident, None) is not None and not self.closed and not self._link.over:
             self.post(wire.CANCEL, ident, b"")
+        self._arm()
 
     def in_background(self, request: Request, finished: Callable[[Request], None]) -> None:
         """Let the hub read for a request that nobody waits for."""
@@ -382,40 +380,33 @@ class Connection:
         if finished is not None:
             if request.overdue is not None:
                 request.value = request.overdue
-            finished(request)
+            call_back(lambda: finished(request))
 
     def _arm(self) -> None:
         if self._background and not self._link.has_waiters() and not self._link.over and not self.closed:
             if self._link.reader.buffered():
                 hub().soon(self._read_in_background)
             else:
-                hub().watch(self._stream.reader.fd, self._read_in_background, once=True)
+                fd = self._stream.reader.fd
+                hub().watch(fd, self._read_in_background, once=True, unless=lambda: self.closed or self.over)
 
     def _read_in_background(self) -> None:
         """In the hub's thread: read what is there, unless somebody else is reading."""
-        if self._link.reading.acquire(False):
-            try:
-                for _ in range(FRAMES_AT_ONCE):
-                    if self._link.over or self._link.has_waiters() or not self._link.readable(0):
-                        break
-                    self._link.read_one()
-            finally:
-                self._link.reading.release()
-            self._link.pass_on()
+        if not self._link.has_waiters() and self._link.look(FRAMES_AT_ONCE):
             self._arm()
 
     def beat(self) -> bool:
         """In the hub's thread: look whether the far end is still heard; False when there is nothing more to look at."""
-        link = self._link
-        if self.closed or link.over or not isinstance(link, heartbeat.BeatingLink):
+        beating = self._link
+        if self.closed or beating.over or not isinstance(beating, heartbeat.BeatingLink):
             return False
         try:
-            if link.beat(self._read_in_background):
+            if beating.beat(self._read_in_background):
                 return True
         except _BROKEN:
             self._link.end("the stream broke")
             return False
-        self._fell_silent(heartbeat.SILENT * link.interval)
+        self._fell_silent(heartbeat.SILENT * beating.interval)
         return False
 
     def _fell_silent(self, seconds: float) -> None:
@@ -509,14 +500,26 @@ class Connection:
         return False
 
     def _complete(self, request: Request, answered: Any) -> None:
-        """A request has its answer, or the error that stands for it."""
-        self._requests.pop(request.ident, None)
+        """A request has its answer, or the error that stands for it. Once more, if Ctrl-C came in between."""
         if request.credit is not None:
             request.credit.close()
         (request.arriving or request).finish(answered)
         request.tell()
         if request.finished is not None:
             self._finish_background(request)
+        self._requests.pop(request.ident, None)
+
+    def _interrupted(self, kind: int, ident: int, flags: int, segments: Sequence[Any]) -> None:
+        """Ctrl-C came while this message was dealt with: that is repeated, or, where it cannot be, its request cancelled."""
+        request = self._requests.get(ident)
+        if kind not in (wire.DATA, wire.CREDIT, wire.ITEM):
+            self._handle(kind, ident, flags, segments)
+        elif request is not None:
+            hint = "call again; what it had printed, or been given, by then is not complete"
+            request.fault = request.fault or Cancelled(INTERRUPTED, hop=self.place, hint=hint)
+            self.post(wire.CANCEL, ident, b"")
+        elif kind == wire.DATA:
+            self._link.post_frame(wire.CREDIT, ident, b"%d" % len(segments[0]))
 
     def _ended(self, reason: str) -> None:
         """The stream is over: whatever is under way is lost."""
@@ -524,7 +527,6 @@ class Connection:
         under_way = list(self._requests.values())
         lost = self._lost() if under_way else None
         for request in under_way:
-            self._requests.pop(request.ident, None)
             if request.credit is not None:
                 request.credit.close()
             waited_for = request.arriving or request
@@ -533,6 +535,7 @@ class Connection:
                 tracing.given_up(self.traced_as, request, "Lost")
             request.tell()
             self._finish_background(request)
+            self._requests.pop(request.ident, None)
 
     def _lost(self) -> OutriderError:
         if self._silence is not None:
@@ -541,6 +544,9 @@ class Connection:
         if self.closed:
             why = f": {self._closed_why}" if self._closed_why else ""
             return Lost(f"the session is closed{why}", hop=self.place, hint="open another with route.open()")
+        if self._ending == INTERRUPTED:
+            hint = "what was under way is lost with it; open another with route.open()"
+            return Lost(f"the session has ended: {INTERRUPTED}", hop=self.place, hint=hint)
         if self._farewell in FAREWELLS:
             message, hint = FAREWELLS[self._farewell]
             return Lost(message, hop=self.place, hint=hint)

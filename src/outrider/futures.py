@@ -24,6 +24,8 @@ class SessionFuture(Future[T]):
         self.ident = 0
 
     def cancel(self) -> bool:
+        if self.cancelled():
+            return True
         if not super().cancel():
             return False
         with suppress(OutriderError):

@@ -59,7 +59,7 @@ class BeatingLink(NearLink):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = self.interval if deadline is None else min(self.interval, deadline - time.monotonic())
-            if super().wait(slot, left) or self.over:  # type: ignore[no-untyped-call]
+            if super().wait(slot, left) or self.over:
                 return slot.done
             if deadline is not None and time.monotonic() >= deadline:
                 return slot.done

@@ -35,10 +35,23 @@ class Hub:
         """True in the hub's own thread, which must not wait for anything that the hub does."""
         return threading.current_thread() is self._thread
 
-    def watch(self, fd: int, ready: Callable[[], None], *, once: bool = False, writing: bool = False) -> None:
-        """Call `ready` in the hub's thread when `fd` can be read, or, if `writing`, written."""
+    def watch(
+        self,
+        fd: int,
+        ready: Callable[[], None],
+        *,
+        once: bool = False,
+        writing: bool = False,
+        unless: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Call `ready` in the hub's thread when `fd` can be read, or, if `writing`, written.
+
+        `unless`: looked at in one step with it; true once `fd` is, or soon will be, forgotten and another's number.
+        """
         event = selectors.EVENT_WRITE if writing else selectors.EVENT_READ
         with self._lock:
+            if unless():
+                return
             try:
                 self._selector.register(fd, event, (ready, once))
             except KeyError:
@@ -107,7 +120,7 @@ class Hub:
         """What one session's far end sets off must not end the thread that serves all sessions."""
         try:
             ready()
-        except Exception as error:
+        except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
 
 

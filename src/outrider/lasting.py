@@ -75,7 +75,7 @@ class LastingLink(NearLink):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else deadline - time.monotonic()
-            if super().wait(slot, left):  # type: ignore[no-untyped-call]
+            if super().wait(slot, left):
                 break
             if not self.over or not self._mended(slot, deadline):
                 break
@@ -83,15 +83,16 @@ class LastingLink(NearLink):
 
     def _mended(self, slot: Slot, deadline: float | None) -> bool:
         """Sleep until there is a stream again; False if there will be none, or not in time."""
-        self._waiting.append(slot)
         try:
+            self._waiting.append(slot)
             while self.over and self.mending and not slot.done:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 slot.sleep(left)
         finally:
-            self._waiting.remove(slot)
+            if slot in self._waiting:
+                self._waiting.remove(slot)
         return not self.over or slot.done
 
     def wake_all(self) -> None:
@@ -145,7 +146,9 @@ class _Fresh(Connection):
     """Another far end for a connection that lost its own; it is not to end with this object."""
 
     def _new_link(self, stream: opening.OpenStream) -> NearLink:
-        return NearLink(stream.reader, stream.write_fd, self._handle, self._ended, self._room)
+        return NearLink(
+            stream.reader, stream.write_fd, self._handle, self._interrupted, self._ended, self._room
+        )
 
     def hand_over(self) -> opening.OpenStream:
         """Its stream, which is the caller's from now on."""
@@ -175,7 +178,7 @@ class LastingConnection(Connection):
             prepare(self)
 
     def _new_link(self, stream: opening.OpenStream) -> NearLink:
-        parts = stream.reader, stream.write_fd, self._handle, self._ended, self._room
+        parts = stream.reader, stream.write_fd, self._handle, self._interrupted, self._ended, self._room
         if self.options.heartbeat is None:
             return LastingLink(*parts)
         return LastingBeatingLink(self.options.heartbeat, *parts)
@@ -279,6 +282,11 @@ class LastingConnection(Connection):
     def _drop_request(self, request: Request) -> None:
         self._requests.pop(request.ident, None)
         self._known.pop(request.ident, None)
+
+    def drop(self, ident: int) -> None:
+        """As Connection.drop."""
+        self._known.pop(ident, None)
+        super().drop(ident)
 
     def cancel_and_wait(self, request: Request, slot: Slot | None = None, why: str = "Cancelled") -> None:
         """As Connection.cancel_and_wait. While there is no stream, there is nobody to wait for."""

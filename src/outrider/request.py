@@ -21,6 +21,34 @@ TAIL = 65536
 CHANNEL_NAMES = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 
 
+class _CallingBack(threading.local):
+    """What this thread has to call back, while it is at it."""
+
+    waiting: deque[Callable[[], None]] | None = None
+
+
+_calling_back = _CallingBack()
+
+
+def call_back(do: Callable[[], None]) -> None:
+    """Run what is a caller's own, `on_output` or a future's callback, in the thread that reads.
+
+    It may call a session, and so read on; what is to be called back meanwhile waits its turn, in order.
+    """
+    waiting = _calling_back.waiting
+    if waiting is not None:
+        waiting.append(do)
+        return
+    waiting = _calling_back.waiting = deque((do,))
+    try:
+        while waiting:
+            waiting.popleft()()
+    finally:
+        _calling_back.waiting = None
+        for do in waiting:  # it has raised: what others wait for is not to be lost with it
+            call_back(do)
+
+
 class Request(Slot):
     """Waited on by the caller's thread, or given a `future`; `value` is (kind, flags, segments) of the answer."""
 
@@ -108,11 +136,17 @@ class Request(Slot):
             return
         self._keep(name, piece)
         if self.on_output is not None:
-            try:
+            call_back(lambda: self._show(name, piece))
+
+    def _show(self, name: str, piece: bytes) -> None:
+        try:
+            if self.on_output is not None:
                 self.on_output(name, piece)
-            except Exception as error:
-                self.fault = self.fault or error
-                self.on_output = None
+        except BaseException as error:
+            self.on_output = None
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                raise  # Ctrl-C, perhaps
+            self.fault = self.fault or error
 
     def _keep(self, name: str, piece: bytes) -> None:
         if self.output is None:
@@ -151,40 +185,33 @@ class Request(Slot):
 
 
 class Credit:
-    """How many more bytes a request may send just now; a feeding thread waits here for more."""
+    """How many more bytes a request may send just now; the one thread that feeds it waits here for more."""
 
     def __init__(self) -> None:
         self._left = wire.WINDOW
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._more = Slot()
         self._closed = False
 
     def take(self, wanted: int) -> int:
         """How much of `wanted` may go now; 0 when the request is over."""
-        with self._changed:
-            while self._left <= 0 and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                return 0
-            size = min(wanted, self._left)
-            self._left -= size
-            return size
-
-    def try_take(self, wanted: int) -> int:
-        """How much of `wanted` may go now; 0 if nothing."""
-        with self._changed:
-            size = 0 if self._closed else min(wanted, self._left)
-            self._left -= size
-            return size
+        while not self._closed:
+            with self._lock:
+                size = min(wanted, self._left)
+                self._left -= size
+            if size:
+                return size
+            self._more.sleep(None)
+        return 0
 
     def grant(self, size: int) -> None:
-        with self._changed:
+        with self._lock:
             self._left += size
-            self._changed.notify_all()
+        self._more.wake()
 
     def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._more.wake()
 
 
 class Arriving(Slot):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 T = TypeVar("T")
+A = TypeVar("A")
+NO_OPTIONS: dict[str, Any] = {}
 Input = bytes | IO[bytes] | Iterable[bytes] | None
 
 
@@ -118,18 +120,23 @@ class Session:
 
         Raises FarError where the exception's own type cannot be brought here, TimedOut, Cancelled, Lost.
         """
+        value: T
         if self._options.push or self._options.pull:
-            value: T = self.call_detailed(fn, *args, **kwargs).value
-        else:
-            request = self._start_call((fn, args, kwargs), 0, {})
+            value = self.call_detailed(fn, *args, **kwargs).value
+            return value
+        request = None
+        try:  # as in _answered, whose own call would take longer than all else here
+            request = self._start_call((fn, args, kwargs), 0, NO_OPTIONS)
             value, _ = self._answer(self.connection.wait(request, self.timeout))
+        except BaseException:
+            self._drop(request)
+            raise
         return value
 
     def call_detailed(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CompletedCall:
         """As `call`, with what it printed, how long it took, and where it ran."""
         with self._files():
-            request = self._start_call((fn, args, kwargs), 0, {})
-            return self._completed_call(self.connection.wait(request, self.timeout))
+            return self._answered((fn, args, kwargs), self._completed_call)
 
     def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of `subject` there; its value comes back, and what it did to `subject` is done to yours.
@@ -162,15 +169,17 @@ class Session:
     ) -> CompletedCall:
         sent = calls.known_names(subject)
         options = {"state_on_error": True} if state_on_error else {}
-        request = self._start_call((subject, method, args, kwargs), INVOKE, options)
-        self.connection.wait(request, self.timeout)
-        kind, flags, segments = request.value
-        if kind == wire.RAISED:
-            if flags & RAISED_STATE and state_on_error:
-                self._restore(subject, self._unpacked(segments[2:], subject), sent)
-            return self._completed_call(request)
-        done = self._completed_call(request, subject)
-        return replace(done, value=self._restore(subject, done.value, sent))
+
+        def answer(request: Request) -> CompletedCall:
+            kind, flags, segments = request.value
+            if kind == wire.RAISED:
+                if flags & RAISED_STATE and state_on_error:
+                    self._restore(subject, self._unpacked(segments[2:], subject), sent)
+                return self._completed_call(request)
+            done = self._completed_call(request, subject)
+            return replace(done, value=self._restore(subject, done.value, sent))
+
+        return self._answered((subject, method, args, kwargs), answer, INVOKE, options)
 
     def _unpacked(self, segments: list[Any], subject: Any) -> Any:
         return calls.unpack(segments, self._options.trust, subject, self._options.answer_limit)
@@ -190,8 +199,6 @@ class Session:
         from outrider.futures import SessionFuture
 
         future: SessionFuture[T] = SessionFuture(self)
-        request = self._start_call((fn, args, kwargs), 0, {}, future)
-        future.ident = request.ident
 
         def finish(done: Request) -> None:
             try:
@@ -201,7 +208,14 @@ class Session:
             else:
                 future.settle(value, None)
 
-        self.connection.in_background(request, finish)
+        request = None
+        try:
+            request = self._start_call((fn, args, kwargs), 0, {}, future)
+            future.ident = request.ident
+            self.connection.in_background(request, finish)
+        except BaseException:
+            self._drop(request)
+            raise
         return future
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
@@ -233,6 +247,28 @@ class Session:
         value, _ = self._answer(self.connection.wait(request, self.timeout))
         return value
 
+    def _answered(
+        self,
+        call: tuple[Any, ...],
+        answer: Callable[[Request], A],
+        flags: int = 0,
+        options: dict[str, Any] = NO_OPTIONS,
+    ) -> A:
+        """Have a call done and answered; wherever Ctrl-C comes in between, nothing of it is left under way."""
+        request = None
+        try:
+            request = self._start_call(call, flags, options)
+            return answer(self.connection.wait(request, self.timeout))
+        except BaseException:
+            self._drop(request)
+            raise
+
+    def _drop(self, request: Request | None) -> None:
+        """Cancel what is given up, if it is still under way."""
+        if request is not None:
+            with suppress(OutriderError):
+                self.connection.drop(request.ident)
+
     def _start_call(
         self,
         call: tuple[Any, ...],
@@ -257,23 +293,28 @@ class Session:
         if options:
             flags |= OPTIONS
             segments.insert(0, data.dumps(options))
-        request = connection.new_request(
-            on_output or settings.on_output,
-            settings.timeout,
-            CALL_ANSWERS,
-            label=self.label if settings.show else None,
-        )
-        request.future = future
-        if "debug" in options:
-            request.credit = Credit()
-        if connection.lasting is not None:
-            function = getattr(call[0], str(call[1]), None) if flags & INVOKE else call[0]
-            may = settings.idempotent and "debug" not in options
-            connection.lasting.know(request, may, function, (call[0], by_value, names or ()))
-        connection.send(kind, request.ident, segments, flags)
-        if began:
-            name = str(call[1]) if flags & INVOKE else getattr(call[0], "__qualname__", "")
-            request.timed = ("call", name, began, packed, clock(), tracing.where and tracing.where())
+        request = None
+        try:
+            request = connection.new_request(
+                on_output or settings.on_output,
+                settings.timeout,
+                CALL_ANSWERS,
+                label=self.label if settings.show else None,
+            )
+            request.future = future
+            if "debug" in options:
+                request.credit = Credit()
+            if connection.lasting is not None:
+                function = getattr(call[0], str(call[1]), None) if flags & INVOKE else call[0]
+                may = settings.idempotent and "debug" not in options
+                connection.lasting.know(request, may, function, (call[0], by_value, names or ()))
+            connection.send(kind, request.ident, segments, flags)
+            if began:
+                name = str(call[1]) if flags & INVOKE else getattr(call[0], "__qualname__", "")
+                request.timed = ("call", name, began, packed, clock(), tracing.where and tracing.where())
+        except BaseException:
+            self._drop(request)
+            raise
         return request
 
     def _answer(self, request: Request, subject: Any = None) -> tuple[Any, float]:
@@ -382,8 +423,13 @@ class Session:
         command = Command(["sh", "-c", argv] if isinstance(argv, str) else argv, env, cwd)
         limit = self.timeout if timeout is None else timeout
         more = {"merge": merge, "tty": list(stdio.terminal_size(tty)) if tty else None}
-        request = self.start(command, stdin=stdin, timeout=limit, on_output=on_output, more=more)
-        self.connection.wait(request, limit)
+        request = None
+        try:
+            request = self.start(command, stdin=stdin, timeout=limit, on_output=on_output, more=more)
+            self.connection.wait(request, limit)
+        except BaseException:
+            self._drop(request)
+            raise
         return self._completed(command, request, check)
 
     def start(
@@ -401,8 +447,6 @@ class Session:
         `carried` takes its output instead of the request, and tells when it has (`Connection.taken`).
         """
         began = 0 if tracing.note is None else clock()
-        request = self.connection.new_request(on_output, timeout)
-        request.carried = carried
         order = {
             "argv": list(command.argv),
             "env": dict(command.env),
@@ -412,18 +456,32 @@ class Session:
             "tty": None,
             **(more or {}),
         }
-        request.credit = Credit()
-        if self.connection.lasting is not None:
-            self.connection.lasting.know(request, self._options.idempotent and carried is None)
-        self.connection.provide("commands", "pump")
-        if order.get("sandbox") is not None:
-            self.connection.provide("channel", "sandbox", loader.WARDENS_PROGRAM)
-        self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
-        if began:
-            program = command.argv[0].rpartition("/")[2]
-            request.timed = ("command", program, began, began, clock(), tracing.where and tracing.where())
-        if stdin is not None:
-            self._give(request, stdin)
+        request = None
+        try:
+            request = self.connection.new_request(on_output, timeout)
+            request.carried = carried
+            request.credit = Credit()
+            if self.connection.lasting is not None:
+                self.connection.lasting.know(request, self._options.idempotent and carried is None)
+            self.connection.provide("commands", "pump")
+            if order.get("sandbox") is not None:
+                self.connection.provide("channel", "sandbox", loader.WARDENS_PROGRAM)
+            self.connection.send(wire.RUN, request.ident, [data.dumps(order)])
+            if began:
+                program = command.argv[0].rpartition("/")[2]
+                request.timed = (
+                    "command",
+                    program,
+                    began,
+                    began,
+                    clock(),
+                    tracing.where and tracing.where(),
+                )
+            if stdin is not None:
+                self._give(request, stdin)
+        except BaseException:
+            self._drop(request)
+            raise
         return request
 
     def _give(self, request: Request, stdin: Input | str) -> None:
@@ -520,9 +578,14 @@ class Session:
     def ping(self, timeout: float = 10.0) -> float:
         """Seconds that a trivial message takes there and back."""
         started = time.monotonic()
-        request = self.connection.new_request(None, timeout, (wire.PONG,))
-        self.connection.send(wire.PING, request.ident, [b"ping"])
-        self.connection.wait(request, timeout)
+        request = None
+        try:
+            request = self.connection.new_request(None, timeout, (wire.PONG,))
+            self.connection.send(wire.PING, request.ident, [b"ping"])
+            self.connection.wait(request, timeout)
+        except BaseException:
+            self._drop(request)
+            raise
         return time.monotonic() - started
 
     def control(self, ident: int, order: dict[str, Any]) -> None:

@@ -15,12 +15,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from outrider.far import wire
-from outrider.far.link import Link
+from outrider.far.link import BAD, Link, Slot
 from outrider.hub import hub
 
 OUTBOX_FRAMES = 4096
 OUTBOX_BYTES = 1 << 24
 """What may wait to be written to a far end that asks and does not listen, before it is given up."""
+PIPE_BUF = select.PIPE_BUF
+LOOK_ROUND = 0.5
+"""Seconds after which a thread that waits while another reads looks by itself how things are."""
+INTERRUPTED = "interrupted, by Ctrl-C perhaps, in the midst of reading"
 LOOK = 0.1
 """Seconds between looks at whether the stream has ended while a write waits."""
 
@@ -40,23 +44,33 @@ class _Waited(Stalled):
 
 
 class NearLink(Link):
-    """A Link whose writes have deadlines. `room(kind, ident, size)` says whether a large message may be kept."""
+    """A Link whose writes have deadlines. `room(kind, ident, size)` says whether a large message may be kept.
+
+    `interrupted` gets a message in the midst of whose handling Ctrl-C came. A signal's handler may raise in the main thread
+    at any call. So what must be undone is done within the `try` that undoes it, and the two locks tell by themselves
+    whether they were taken, as only their owner can release them; whoever waits for another looks round now and then.
+    """
 
     def __init__(
         self,
         reader: wire.FrameReader,
         write_fd: int,
         handle: Callable[..., None],
+        interrupted: Callable[..., None],
         ended: Callable[[str], None],
         room: Callable[[int, int, int], bool],
     ) -> None:
         super().__init__(reader, write_fd, handle, ended, 1 << 40)  # type: ignore[no-untyped-call]
+        self.reading: Any = threading.RLock()
+        self._writing: Any = threading.RLock()
         os.set_blocking(write_fd, False)
+        self._interrupted = interrupted
         self._may_keep = room
         self._posting = threading.RLock()  # a signal handler may close while its own thread is in here
         self._outbox: deque[bytes] = deque()
         self._outbox_size = 0
         self._torn = False
+        self._begun: tuple[bytes, int] = (b"", 0)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -65,7 +79,7 @@ class NearLink(Link):
     ) -> None:
         """Send one message; Stalled when it is not taken until `deadline`, and the stream is then of no more use."""
         if len(segments) == 1 and len(segments[0]) <= wire.SMALL:
-            self._write_small(wire.lone(kind, ident, segments[0], flags), deadline)
+            self._write((wire.lone(kind, ident, segments[0], flags),), deadline)
             return
         begun = False
         try:
@@ -75,59 +89,78 @@ class NearLink(Link):
                 self._give_way()
         except _Waited:
             raise Stalled if begun else _Waited from None
+        except (Stalled, OSError, ValueError):
+            raise
+        except BaseException:  # Ctrl-C
+            self._post(wire.frame(wire.PART, ident, b"", wire.END))
+            raise
 
     def send_frame(
         self, kind: int, ident: int, payload: bytes = b"", flags: int = 0, deadline: float | None = None
     ) -> None:
         self._write(wire.frame_buffers(kind, ident, payload, flags), deadline)
 
-    def _write(self, buffers: list[Any], deadline: float | None = None) -> None:
-        left = -1 if deadline is None else max(0, deadline - time.monotonic())
-        if not self._take_turn(left):
-            raise _Waited
-        try:
-            if self._outbox:
-                self._drain_first(deadline)
-            self._write_now(buffers, deadline)
-        except _Waited:  # others were ahead of it all the time: their frames are whole
-            raise
-        except BaseException:  # perhaps in the midst of a frame: nothing may follow it
-            self._torn = True
-            raise
-        finally:
-            self._writing.release()
-        if self._outbox:
-            self._flush()
+    def _write(self, buffers: Sequence[Any], deadline: float | None = None) -> None:
+        """Write one frame: with one system call where the pipe has room and nobody else is writing, as for most calls.
 
-    def _write_small(self, frame: bytes, deadline: float | None) -> None:
-        """As `_write`, with one system call where the pipe has room and nobody else is writing: most calls are that."""
-        if self._outbox or not self._writing.acquire(False):
-            self._write([frame], deadline)
-            return
+        If Ctrl-C comes in the midst of it, its rest is posted.
+        """
+        writing = self._writing
         try:
+            if not writing.acquire(False) or self._outbox or self._torn:
+                self._await_turn(deadline)
+            if len(buffers) == 1 and len(buffers[0]) <= PIPE_BUF:  # a pipe takes all of it or nothing
+                try:
+                    os.write(self.write_fd, buffers[0])
+                except BlockingIOError:
+                    self._write_all(buffers, deadline)
+            else:
+                self._write_all(buffers, deadline)
+        finally:
             try:
-                written = os.write(self.write_fd, frame)
-            except BlockingIOError:
-                written = 0
-            if written < len(frame):
-                write_within(self.write_fd, [frame[written:]], deadline, self._is_over)
-        except BaseException:
-            self._torn = True
-            raise
-        finally:
-            self._writing.release()
-        if self._outbox:
-            self._flush()
+                writing.release()
+            except RuntimeError:  # it was not this thread's turn
+                pass
+            if self._outbox:
+                self._flush()
 
-    def _write_now(self, buffers: list[Any], deadline: float | None) -> None:
-        large = deadline is None and sum(len(buffer) for buffer in buffers) > wire.SMALL
-        if large:  # the kernel itself fills the pipe as it empties: quicker than being told of each free page
-            os.set_blocking(self.write_fd, True)
+    def _await_turn(self, deadline: float | None) -> None:
+        """Until what others write, and what is posted, is out; `_Waited` if there is no time for that."""
+        left = -1 if deadline is None else max(0, deadline - time.monotonic())
+        if not self._writing._is_owned() and not self._take_turn(left):
+            raise _Waited
+        if self._torn:
+            raise BrokenPipeError
+        if self._outbox:
+            try:
+                self._drain(deadline)
+            except Stalled:
+                raise _Waited from None
+
+    def _write_all(self, buffers: Sequence[Any], deadline: float | None) -> None:
+        large = deadline is None and sum(map(len, buffers)) > wire.SMALL
+        self._torn = True
         try:
-            write_within(self.write_fd, buffers, deadline, self._is_over)
+            if (
+                large
+            ):  # the kernel itself fills the pipe as it empties: quicker than being told of each free page
+                os.set_blocking(self.write_fd, True)
+            write_within(self.write_fd, buffers, deadline, lambda: self.over, self._put_off)
+            self._torn = False
+        except (Stalled, OSError) as error:
+            self._torn = not isinstance(error, _Waited)
+            raise
+        except BaseException:
+            self._torn = False
+            raise
         finally:
             if large and not self.over:
                 os.set_blocking(self.write_fd, False)
+
+    def _put_off(self, rest: bytes) -> None:
+        with self._posting:
+            self._outbox_size += len(rest)
+            self._outbox.appendleft(rest)
 
     def post(self, kind: int, ident: int, segments: Sequence[Any]) -> None:
         """Send one message as soon as it can be written; never waits. For the thread that reads, and for cancelling."""
@@ -138,8 +171,8 @@ class NearLink(Link):
 
     def _post(self, frames: bytes) -> None:
         with self._posting:
-            self._outbox.append(frames)
             self._outbox_size += len(frames)
+            self._outbox.append(frames)
             full = len(self._outbox) > OUTBOX_FRAMES or self._outbox_size > OUTBOX_BYTES
         if full:
             raise wire.ProtocolError("the far end asks and does not listen")
@@ -147,56 +180,147 @@ class NearLink(Link):
 
     def _flush(self) -> None:
         """Write what is posted, as far as it goes without waiting; the rest when the far end takes more."""
-        while self._outbox and not self.over and self._writing.acquire(False):
+        writing = self._writing
+        # In a signal's handler, what that interrupted may be in the midst of a frame; it flushes when it is done.
+        while self._outbox and not self.over and not writing._is_owned():
             stalled = False
             try:
+                if not writing.acquire(False):
+                    return
                 self._drain(0)
             except Stalled:
                 stalled = True
             except OSError:
                 return  # its end is seen where it is read
             finally:
-                self._writing.release()
-            if (
-                stalled
-            ):  # not before others may write: the hub may be told at once, and would find that it may not
-                hub().watch(self.write_fd, self._flush, once=True, writing=True)
+                try:
+                    writing.release()
+                except RuntimeError:
+                    pass
+            if stalled:
+                # Not before others may write: the hub may be told at once, and would find that it may not.
+                hub().watch(self.write_fd, self._flush, once=True, writing=True, unless=lambda: self.over)
                 return
 
-    def _drain_first(self, deadline: float | None) -> None:
-        try:
-            self._drain(deadline)
-        except Stalled:
-            raise _Waited from None
-
     def _drain(self, deadline: float | None) -> None:
-        """Write what is posted. What is taken of a frame before it stalls is taken from the outbox."""
+        """Write what is posted. How much is taken of a frame is kept beside it, in one step with the writing."""
         while self._outbox:
             first = self._outbox[0]
-            written = 0
-            try:
-                while written < len(first):
-                    written += write_some(
-                        self.write_fd, [memoryview(first)[written:]], deadline, self._is_over
-                    )
-            finally:
-                with self._posting:
-                    self._outbox_size -= written
-                    if written == len(first):
-                        self._outbox.popleft()
-                    else:
-                        self._outbox[0] = first[written:]
-
-    def _is_over(self) -> bool:
-        return self.over or self._torn
+            size = len(first)
+            done = self._begun[1] if self._begun[0] is first else 0
+            while done < size:
+                if self.over or self._torn:
+                    raise BrokenPipeError
+                try:
+                    for taken in map(os.write, (self.write_fd,), (memoryview(first)[done:],)):
+                        done += taken
+                        self._begun = first, done
+                except BlockingIOError:
+                    wait_writable(self.write_fd, deadline)
+            with self._posting:
+                self._outbox_size -= size
+                self._outbox.popleft()
 
     def stop_writing(self) -> None:
         """Once the stream is over: no thread is writing any more after this, and its descriptor can be closed."""
         if self._writing.acquire(True, 10 * LOOK):
             self._writing.release()
-        hub().forget(self.write_fd)
+        fd, self.write_fd = self.write_fd, -1
+        hub().forget(fd)
 
     # --- reading ------------------------------------------------------------------------------------------------
+
+    def wait(self, slot: Slot, timeout: float | None = None) -> bool:
+        """As Link.wait. In what the reading thread calls back, or in a signal's handler there, that thread reads on."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        reading, waiting = self.reading, self._waiting
+        within = reading._is_owned()
+        try:
+            waiting.append(slot)
+            while not slot.done and not self.over:
+                left = LOOK_ROUND if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    break
+                try:
+                    if within or reading.acquire(False):
+                        while not slot.done and not self.over:  # type: ignore[redundant-expr]
+                            if deadline is not None:  # looked at for each frame: they may never stop coming
+                                left = deadline - time.monotonic()
+                                if left <= 0 or not self.readable(left):
+                                    break
+                            self.read_one()
+                    else:
+                        slot.sleep(min(left, LOOK_ROUND))
+                finally:
+                    if not within:
+                        try:
+                            reading.release()
+                        except RuntimeError:  # another thread reads
+                            pass
+        finally:
+            if slot in waiting:
+                waiting.remove(slot)
+            if waiting:
+                self.pass_on()
+        return slot.done
+
+    def look(self, most: int) -> bool:
+        """Deal out what is here already, `most` frames of it, and tell another to go on; False if another thread reads."""
+        within = self.reading._is_owned()
+        try:
+            if not within and not self.reading.acquire(False):
+                return False
+            while most and not self.over and self.readable(0):
+                most -= 1
+                self.read_one()
+        finally:
+            if not within:
+                try:
+                    self.reading.release()
+                except RuntimeError:
+                    pass
+        self.pass_on()
+        return True
+
+    def read_one(self) -> None:
+        """As Link.read_one. Ctrl-C with a frame in the thread's hand, which nobody else will see, is made up for."""
+        reader = self.reader
+        frame = message = None
+        try:
+            frame = reader.next()
+            while frame is None:
+                if not reader.fill():
+                    self.end("the stream ended")
+                    return
+                frame = reader.next()
+            message = self.whole(frame)
+            if message is not None:
+                self.handle(*message)
+        except BAD as error:
+            self.end(f"broken protocol: {error}")
+        except BaseException:
+            if frame is not None:
+                self._make_up_for(frame, message)
+            raise
+
+    def _make_up_for(self, frame: Any, message: Any) -> None:
+        try:
+            if message is None:
+                message = self.whole(frame)
+            if message is not None:
+                self._interrupted(*message)
+        except BaseException:
+            self.end(INTERRUPTED)
+
+    def end(self, reason: str) -> None:
+        """As Link.end; whoever waits looks round by itself, if Ctrl-C comes in between, and the others are told again."""
+        was_over = self.over
+        try:
+            super().end(reason)  # type: ignore[no-untyped-call]
+        except BaseException:
+            if not was_over:
+                self.on_end(reason)
+            raise
 
     def arriving(self, kind: int, ident: int, flags: int, payload: bytes) -> Any:
         """Where the parts of a large message go: into it, or, if nobody waits for it, nowhere."""
@@ -228,24 +352,41 @@ class Unwanted:
 
 
 def write_within(
-    fd: int, buffers: list[Any], deadline: float | None, gone: Callable[[], bool] = lambda: False
+    fd: int,
+    buffers: Sequence[Any],
+    deadline: float | None,
+    gone: Callable[[], bool] = lambda: False,
+    put_off: Callable[[bytes], None] = lambda rest: None,
 ) -> None:
-    """Write all of `buffers` to `fd`, which does not block; Stalled if that takes longer than until `deadline`."""
-    left = total = sum(len(buffer) for buffer in buffers)
+    """Write all of `buffers` to `fd`; Stalled if that takes longer than until `deadline`, BrokenPipeError once `gone()`.
+
+    `put_off` gets the rest if something else ends it in between.
+    """
+    total, sent = sum(map(len, buffers)), 0
     if total <= wire.SMALL:
-        buffers = [b"".join(buffers)]
-    while True:
-        try:
-            written = write_some(fd, buffers, deadline, gone)
-        except Stalled:
-            raise _Waited if left == total else Stalled from None
-        left -= written
-        if not left:
-            return
-        buffers = _rest(buffers, written)
+        buffers = (b"".join(buffers),)
+    rest = list(buffers)
+    try:
+        while sent < total:
+            if gone():
+                raise BrokenPipeError
+            try:
+                for written in map(os.writev, (fd,), (rest,)):  # as in FrameReader: no byte is written unseen
+                    sent += written
+            except BlockingIOError:
+                wait_writable(fd, deadline)
+            rest = _rest(buffers, sent)
+    except Stalled:
+        raise Stalled if sent else _Waited from None
+    except OSError:
+        raise
+    except BaseException:
+        if 0 < sent < total:
+            put_off(b"".join(_rest(buffers, sent)))
+        raise
 
 
-def _rest(buffers: list[Any], written: int) -> list[Any]:
+def _rest(buffers: Sequence[Any], written: int) -> list[Any]:
     for number, buffer in enumerate(buffers):
         if written < len(buffer):
             return [memoryview(buffer)[written:], *buffers[number + 1 :]]
@@ -253,16 +394,11 @@ def _rest(buffers: list[Any], written: int) -> list[Any]:
     return []
 
 
-def write_some(fd: int, buffers: list[Any], deadline: float | None, gone: Callable[[], bool]) -> int:
-    """Write once, as much as is taken; Stalled if nothing is until `deadline`, BrokenPipeError once `gone()`."""
-    while not gone():
-        try:
-            return os.writev(fd, buffers)
-        except BlockingIOError:
-            left = LOOK if deadline is None else min(LOOK, deadline - time.monotonic())
-            if left <= 0:
-                raise Stalled from None
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
-        poll.poll(left * 1000)
-    raise BrokenPipeError
+def wait_writable(fd: int, deadline: float | None) -> None:
+    """Return when something can be written to `fd`, or after a while; Stalled once it is `deadline`."""
+    left = LOOK if deadline is None else min(LOOK, deadline - time.monotonic())
+    if left <= 0:
+        raise Stalled
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll(left * 1000)

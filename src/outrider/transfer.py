@@ -14,7 +14,6 @@ from outrider.far.link import Slot
 from outrider.far.receiving import Receiver
 from outrider.far.sending import Sender
 from outrider.far.trees import CHUNK, WINDOW, Record, TransferError
-from outrider.request import Request
 
 if TYPE_CHECKING:
     from outrider.session import Session
@@ -151,10 +150,16 @@ class _Transfer:
         self._arrived: deque[bytes] = deque()
         self._arrived_bytes = self._taken_bytes = 0  # each written by one thread only
         self._connection.provide("trees", "receiving" if op == "put" else "sending", "files")
-        self._request: Request = self._connection.new_request(None, session.timeout)
-        self._request.credit = self._pace
-        self._request.content = self._content
-        self._connection.send(wire.FILES, self._request.ident, [data.dumps({"op": op, "path": path})])
+        request = None
+        try:
+            request = self._request = self._connection.new_request(None, session.timeout)
+            request.credit = self._pace
+            request.content = self._content
+            self._connection.send(wire.FILES, request.ident, [data.dumps({"op": op, "path": path})])
+        except BaseException:
+            if request is not None:
+                self._connection.drop(request.ident)
+            raise
 
     def _content(self, piece: bytes, ends: bool) -> None:
         """Called by whichever thread reads."""

@@ -15,7 +15,7 @@ from . import wire
 _BARE = (wire.DATA, wire.CREDIT)
 """Kinds whose payload stands alone, without a table of segments."""
 # What a message of the other end can set off.
-_BAD = (
+BAD = (
     wire.ProtocolError,
     ValueError,
     TypeError,
@@ -138,11 +138,13 @@ class Link:
         """Wait to write, at most `timeout` seconds (-1: any time); False if that was too short."""
         if self._writing.acquire(False):
             return True
-        self._in_line.append(None)
+        thread = get_ident()
         try:
+            self._in_line.append(thread)
             return self._writing.acquire(True, timeout)
         finally:
-            self._in_line.pop()
+            if thread in self._in_line:
+                self._in_line.remove(thread)
 
     def _give_way(self):
         """Between two parts: a lock goes to whoever asks first, and that is always who has just let go of it."""
@@ -223,7 +225,7 @@ class Link:
             message = self._read()
             if message is not None:
                 self.handle(*message)
-        except _BAD as error:  # not every Exception: a signal's handler may raise one of its own here
+        except BAD as error:  # not every Exception: a signal's handler may raise one of its own here
             self.end("broken protocol: %s" % error)
 
     def next_message(self):
@@ -239,19 +241,24 @@ class Link:
     def _read(self):
         """Read one frame: a whole message if it completes one, else None."""
         reader = self.reader
-        got = reader.next()
-        while got is None:
+        frame = reader.next()
+        while frame is None:
             if not reader.fill():
                 self.end("the stream ended")
                 return None
-            got = reader.next()
-        kind, ident, flags, payload = got
+            frame = reader.next()
+        return self.whole(frame)
+
+    def whole(self, frame):
+        """The message that a frame completes, or None. May be repeated if Ctrl-C came in between."""
+        kind, ident, flags, payload = frame
         if kind == wire.PART:
             large = self._arriving.get(ident)
-            if large is None or not large.filled(payload):
+            given_up = flags & wire.END
+            if large is None or not (given_up or large.filled(payload)):
                 return None
             del self._arriving[ident]
-            return large.kind, ident, large.flags, large.segments
+            return None if given_up else (large.kind, ident, large.flags, large.segments)
         if kind in _BARE:
             return kind, ident, flags, (payload,)
         if flags & wire.LARGE:
@@ -263,6 +270,8 @@ class Link:
 
     def _room(self, ident, size):
         """Where the reader puts the content of a part."""
+        if not size:
+            return memoryview(bytearray())
         large = self._arriving.get(ident)
         if large is None:
             raise wire.ProtocolError("a part of nothing")

@@ -10,6 +10,7 @@ A segment that is `bytes` arrives as bytes, and any other as a bytearray: neithe
 
 import io
 import os
+from itertools import repeat
 
 from .quick import struct
 
@@ -37,7 +38,7 @@ from .quick import struct
 LARGE = 0x80
 """Flag: the payload is a table of segment sizes; PART frames with the same id follow."""
 END = 0x40
-"""Flag on DATA: nothing more comes on this channel."""
+"""Flag on DATA: nothing more comes on this channel. On an empty PART: the rest of its message will not come."""
 STDIN, STDOUT, STDERR, CONTENT = 0, 1, 2, 3
 """Channels of DATA, in the flags' low bits."""
 CHANNEL = 0x0F
@@ -66,6 +67,7 @@ MUTABLE = 1 << 63
 READ = 65536
 SPARE = 4096
 """Bytes read past the end of a part: the header of the next is among them."""
+_NOTHING = memoryview(b"")
 
 
 class ProtocolError(Exception):
@@ -160,8 +162,8 @@ class _Buffer:
         at = len(self._view) - self.left
         return self._view[at : at + size]
 
-    def filled(self, view):
-        self.left -= len(view)
+    def write(self, view):
+        """It is there already."""
 
     def finish(self):
         self._view.release()
@@ -172,7 +174,7 @@ class _Bytes:
     """A segment that becomes `bytes`. BytesIO grows by moving pages and hands its bytes out without a copy."""
 
     def __init__(self, size):
-        self.left = size
+        self.left = self._size = size
         self._file = io.BytesIO()
         self._scratch = None
 
@@ -181,9 +183,9 @@ class _Bytes:
             self._scratch = memoryview(bytearray(max(size, min(self.left, CHUNK))))
         return self._scratch[:size]
 
-    def filled(self, view):
+    def write(self, view):
+        self._file.seek(self._size - self.left)
         self._file.write(view)
-        self.left -= len(view)
 
     def finish(self):
         return self._file.getvalue()
@@ -198,28 +200,34 @@ class LargeMessage:
             raise ProtocolError("an announced message with a body")
         self.kind = kind
         self.flags = flags & ~LARGE
-        self._todo = [_Buffer(size) if mutable else _Bytes(size) for size, mutable in sizes]
+        self._parts = [_Buffer(size) if mutable else _Bytes(size) for size, mutable in sizes]
+        self._last = None
         self.segments = []
         self._next()
 
     def _next(self):
-        while self._todo and not self._todo[0].left:
-            self.segments.append(self._todo.pop(0).finish())
+        while len(self.segments) < len(self._parts) and not self._parts[len(self.segments)].left:
+            self.segments.append(self._parts[len(self.segments)].finish())
 
     def room(self, size):
         """Where the next part, of `size` bytes, is to be written."""
-        if not self._todo:
+        if len(self.segments) == len(self._parts):
             raise ProtocolError("more parts than were announced")
-        if not size or size > self._todo[0].left:
+        part = self._parts[len(self.segments)]
+        if not size or size > part.left:
             raise ProtocolError("a part that does not fit where it belongs")
-        return self._todo[0].room(size)
+        return part.room(size)
 
     def filled(self, view):
-        """The view that `room` gave is full; True when the message is complete."""
-        self._todo[0].filled(view)
-        view.release()
+        """The view that `room` gave is full; True when the message is complete. Once more, if Ctrl-C came in between."""
+        if view is not self._last:
+            part, size = self._parts[len(self.segments)], len(view)
+            part.write(view)
+            part.left -= size
+            self._last = view
         self._next()
-        return not self._todo
+        view.release()
+        return len(self.segments) == len(self._parts)
 
 
 class FrameReader:
@@ -227,15 +235,20 @@ class FrameReader:
 
     `next` takes what is here already, `fill` reads once. The content of a PART goes straight where `room(ident, size)`
     says; its frame's payload is then that view.
+
+    A signal's handler may raise in the main thread at any call (Ctrl-C), and no byte may be lost then. So what is here
+    changes only where nothing is called. Where something is read, `for ... in map(os.read, ...)` leaves no gap between
+    the system call and the keeping of what it gave.
     """
 
     def __init__(self, fd, initial=b"", room=None):
         self.fd = fd
         self.room = room
+        self._reads = map(os.read, repeat(fd), repeat(READ))
         self._buffer = initial
         self._at = 0
         self._part = None
-        self._view = memoryview(b"")
+        self._view = _NOTHING
         self._done = 0
         self._kept = []
         self._spare = memoryview(bytearray(SPARE))
@@ -272,13 +285,14 @@ class FrameReader:
         return kind, ident, flags, buffer[start:end]
 
     def _begin_part(self, kind, ident, flags, length):
-        self._view = self.room(ident, length) if kind == PART else self._piece(length)
-        self._part = kind, ident, flags, self._view
+        view = self.room(ident, length) if kind == PART else self._piece(length)
         start = self._at + HEADER_SIZE
         here = self._buffer[start : start + length]
-        self._view[: len(here)] = here
-        self._done = len(here)
-        self._at = start + len(here)
+        size = len(here)
+        view[:size] = here
+        self._part, self._view = (kind, ident, flags, view), view
+        self._done = size
+        self._at = start + size
         return self._finish_part()
 
     def _piece(self, length):
@@ -298,8 +312,9 @@ class FrameReader:
             return None
         if self._buffer[self._at] != 10:
             raise ProtocolError("a frame that does not end where it should")
+        part = self._part
         self._at += 1
-        part, self._part, self._view = self._part, None, memoryview(b"")
+        self._part, self._view = None, _NOTHING
         return part
 
     def fill(self):
@@ -309,25 +324,30 @@ class FrameReader:
                 return self._fill_part()
             left = len(self._buffer) - self._at
             if not left:
-                self._buffer, self._at = os.read(self.fd, READ), 0
-                return bool(self._buffer)
+                for piece in self._reads:
+                    self._buffer, self._at = piece, 0
+                    return piece != b""
             wanted = READ
             if left >= HEADER_SIZE:
                 wanted = max(READ, _HEADER.unpack_from(self._buffer, self._at)[0] + HEADER_SIZE + 1 - left)
-            piece = os.read(self.fd, min(wanted, MAX_FRAME))
-            self._buffer = self._buffer[self._at :] + piece
-            self._at = 0
-            return bool(piece)
+                wanted = min(wanted, MAX_FRAME)
+            for piece in map(os.read, (self.fd,), (wanted,)):
+                self._buffer = self._buffer[self._at :] + piece
+                self._at = 0
+                return piece != b""
         except OSError:  # a pipe or socket torn down under us is an end like any other
             return False
 
     def _fill_part(self):
         rest = self._view[self._done :]
-        size = os.readv(self.fd, [rest, self._spare])
-        self._done += min(size, len(rest))
-        if size > len(rest):
-            self._buffer, self._at = bytes(self._spare[: size - len(rest)]), 0
-        return size > 0
+        room = len(rest)
+        for size in map(os.readv, (self.fd,), ([rest, self._spare],)):
+            if size <= room:
+                self._done += size
+            else:
+                self._done += room
+                self._buffer, self._at = b"" + self._spare[: size - room], 0  # no call, as bytes() would be
+            return size > 0
 
 
 def write_all(fd, buffers):
