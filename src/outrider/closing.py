@@ -17,6 +17,7 @@ from outrider.stream import NearLink
 
 LOCK_WAIT = 0.2
 """Seconds to wait for another thread to leave the stream."""
+LONGEST_PAUSE = 10.0
 
 
 def say_goodbye(stream: opening.OpenStream, link: NearLink) -> None:
@@ -31,14 +32,15 @@ def say_goodbye(stream: opening.OpenStream, link: NearLink) -> None:
         stream.process.stdin.close()
 
 
-def release(stream: opening.OpenStream, link: NearLink) -> None:
+def release(stream: opening.OpenStream, link: NearLink, pause: float = LOCK_WAIT) -> None:
     """Close what is left of the stream, once its process has ended."""
     if not hub().is_current():
         stream.stderr.ended.wait(LOCK_WAIT)
     hub().forget(stream.stderr.fd)
-    if not link.reading.acquire(True, 0 if hub().is_current() else LOCK_WAIT):
-        # The thread that reads was interrupted by this one, perhaps: it must not find another file under the number.
-        hub().later(LOCK_WAIT, lambda: release(stream, link))
+    if link.reads_here() or not link.reading.acquire(True, 0 if hub().is_current() else LOCK_WAIT):
+        # The thread that reads is in a callback, or was interrupted by this: it must not find another file under the
+        # number. A callback may last for ever, so this is tried ever less often.
+        hub().later(pause, lambda: release(stream, link, min(2 * pause, LONGEST_PAUSE)))
         return
     try:
         stream.process.close_pipes()

@@ -130,6 +130,8 @@ class LocalProcess(subprocess.Popen[bytes], RouteProcess):
     def signal_group(self, number: int) -> None:
         with suppress(OSError):
             os.killpg(self.pid, number)
+            if number == signal.SIGTERM:  # one that is stopped would not hear it
+                os.killpg(self.pid, signal.SIGCONT)
 
     def ended_within(self, seconds: float) -> bool:
         try:

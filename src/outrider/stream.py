@@ -264,9 +264,13 @@ class NearLink(Link):
                 self.pass_on()
         return slot.done
 
+    def reads_here(self) -> bool:
+        """Whether the calling thread is reading: in what it calls back, or in a signal's handler."""
+        return bool(self.reading._is_owned())
+
     def look(self, most: int) -> bool:
         """Deal out what is here already, `most` frames of it, and tell another to go on; False if another thread reads."""
-        within = self.reading._is_owned()
+        within = self.reads_here()
         try:
             if not within and not self.reading.acquire(False):
                 return False

@@ -243,7 +243,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def sweep() -> None:
-    """End what killed test runs left: their servers, folders, rules and links."""
+    """End what killed test runs left: their servers, folders, rules, links and parts of an ssh_config."""
     for folder in Path("/tmp").glob(PREFIX + "*"):
         try:
             pid, start = json.loads((folder / "owner").read_text())
@@ -253,6 +253,10 @@ def sweep() -> None:
             kill([member for pid in noted(folder) for member in (pid, *descendants(pid))], grace=2)
             kill_marked(folder.name)
             remove_run(folder)
+    for user in USERS:  # of runs whose folder somebody else has removed
+        for left in Path(f"/home/{user}/.ssh/config.d").glob(f"{PREFIX}*.conf"):
+            if not Path("/tmp", left.stem).exists():
+                left.unlink(missing_ok=True)
 
 
 def noted(folder: Path) -> list[int]:

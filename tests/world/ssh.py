@@ -196,7 +196,7 @@ def include(world: SshWorld, entry: pwd.struct_passwd) -> None:
     shutil.copy(world.folder / entry.pw_name / "config", home / "config.d" / name)
     (home / "config").write_text("Include config.d/*.conf\n")
     (home / "config").chmod(0o600)
-    for path in (home, home / "config", home / "config.d", *(home / "config.d").iterdir()):
+    for path in (home, home / "config", home / "config.d", home / "config.d" / name):  # others' may just go
         os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
