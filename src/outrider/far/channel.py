@@ -49,11 +49,15 @@ class Channel:
 
     def receive(self):
         """(message, descriptors); (None, []) once the other end is gone."""
-        room = _socket.CMSG_SPACE(MOST_FDS * 4)
         try:
-            body, about, _, _ = self._socket.recvmsg(LARGE + 64, room, _socket.MSG_CMSG_CLOEXEC)
-        except ConnectionError:
-            return None, []
+            body, about, _, _ = self._take()
+        except (
+            ConnectionError
+        ):  # it went with something unread, which is told first: its last words come after that
+            try:
+                body, about, _, _ = self._take()
+            except ConnectionError:
+                return None, []
         fds = []
         for level, kind, rights in about:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -63,6 +67,10 @@ class Channel:
         if body[:1] == _IN_FILE:
             return marshal.loads(_contents(fds.pop())), fds
         return marshal.loads(body[1:]), fds
+
+    def _take(self):
+        room = _socket.CMSG_SPACE(MOST_FDS * 4)
+        return self._socket.recvmsg(LARGE + 64, room, _socket.MSG_CMSG_CLOEXEC)
 
     def hang_up(self):
         """Tell the other end that this is all, and whoever waits here."""
