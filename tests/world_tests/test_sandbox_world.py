@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider import OutriderError, Refused, Route, SandboxEnded, TimedOut, interact, sandbox
+from outrider import OutriderError, Refused, Route, SandboxEnded, TimedOut, hops, interact, sandbox
 from outrider.sandboxed import images
 from tests.samples import far_work, jailed_work
 from tests.world_tests.test_delegate_chains import steps
@@ -82,3 +82,14 @@ def test_an_image(route, tmp_path, monkeypatch):
         with jail.open() as box:
             done = box.run(["/bin/sh", "-c", "read -r line < /mark; echo $line; echo x > /mark"])
             assert (done.text, done.verdict) == ("of the image", "RE")
+
+
+def test_in_a_container(docker, census):
+    with pytest.raises(Refused, match="systempaths=unconfined"):
+        (hops.docker(docker.image) | sandbox()).run(["true"])
+    loose = [word for name in ("seccomp", "systempaths") for word in ("--security-opt", f"{name}=unconfined")]
+    route = hops.docker(docker.image, extra=loose) | sandbox(**LIMITS)
+    with route.open() as box:
+        assert box.run("id -u; echo $$").text == "1000\n2"
+        assert box.call(far_work.add, 1, 2) == 3
+    census.assert_nothing_left()

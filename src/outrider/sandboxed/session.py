@@ -30,6 +30,9 @@ from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed, status
 from outrider.session import Input, Session
 
 T = TypeVar("T")
+IN_A_CONTAINER = (
+    "in a Docker container it needs --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+)
 THREADS = "outrider-sandbox"
 GOING_ON = ". To go on without, name it in allow_missing="
 """Where the far end's words of a refusal turn to what can be done."""
@@ -227,6 +230,8 @@ class Sandbox(Session):
         if about.get("kind") == "SandboxRefused" or about["start"] == 125:
             message, _, going_on = about["message"].partition(GOING_ON)
             hint = "`outrider sandbox check` says what each engine can hold there"
+            if "cannot work here" in message or "cannot be built" in message:
+                hint += f"; {IN_A_CONTAINER}"
             if going_on:
                 hint += f"; to go on without: allow_missing={going_on}"
             return Refused(message, hop=self.place, hint=hint)
