@@ -40,11 +40,13 @@ def command(
     folder: str,
     cwd: str,
     binds: Sequence[str] = (),
+    extra: Sequence[str] = (),
     terminal: bool = False,
 ) -> list[str]:
     """The words that start `argv` in a container of `image`, in the same folder as here, with the bridge in reach.
 
     `binds`: more folders, SOURCE or SOURCE:INSIDE[:ro]; the server learns from them which path is which.
+    `extra`: more words for the engine, as they are.
     `image`: for bwrap a folder with a root file system, or None for this machine's own, read-only.
     """
     if image is None and engine != "bwrap":
@@ -60,9 +62,11 @@ def command(
     }
     pairs.append((folder, DEFAULT, ""))
     words = ["sh", "-c", _ENTER, "sh", *argv]
-    return {"bwrap": _bwrap, "docker": _docker, "podman": _docker}.get(engine, _apptainer)(
+    made = {"bwrap": _bwrap, "docker": _docker, "podman": _docker}.get(engine, _apptainer)(
         engine, image or "/", words, pairs, inside, cwd, terminal
     )
+    first = 1 if engine == "bwrap" else 2  # behind `exec` or `run`
+    return [*made[:first], *extra, *made[first:]]
 
 
 def _pair(bind: str) -> tuple[str, str, str]:

@@ -106,6 +106,7 @@ def serve(
 )
 @click.option("--image", help="The image; for bwrap a root folder, or none for this machine's own.")
 @click.option("--bind", multiple=True, metavar="SOURCE[:INSIDE[:ro]]", help="Show a folder inside, too.")
+@click.option("--option", "extra", multiple=True, metavar="WORD", help="One more word for the engine.")
 @_rules
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(
@@ -113,6 +114,7 @@ def execute(
     engine: str | None,
     image: str | None,
     bind: tuple[str, ...],
+    extra: tuple[str, ...],
     argv: tuple[str, ...],
     **rules: Any,
 ) -> None:
@@ -131,6 +133,7 @@ def execute(
         folder=folder,
         cwd=str(Path.cwd()),
         binds=bind,
+        extra=extra,
         terminal=terminal,
     )
     server = _serve_beside(folder, _words(rules)) if _words(rules) else None
@@ -180,11 +183,11 @@ def status(folder: str | None, json_: bool) -> None:
     if json_:
         common.print_json(found)
     elif not found:
-        common.say(f"no bridge in {folder or bridge.folder()}")
+        click.echo(f"no bridge in {folder or bridge.folder()}")
     else:
         for way, answers in alive.items():
-            common.say(f"{way}: {'answers' if answers else 'no answer'}")
-        common.say("serves: " + " ".join(map(str, found["serves"])))  # type: ignore[call-overload]
+            click.echo(f"{way}: {'answers' if answers else 'no answer'}")
+        click.echo("serves: " + " ".join(map(str, found["serves"])))  # type: ignore[call-overload]
     sys.exit(0 if any(alive.values()) else 1)
 
 
