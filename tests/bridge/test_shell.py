@@ -321,6 +321,22 @@ def test_the_audit_trail(served: Served, tmp_path: Path) -> None:
     assert lines[0]["argv"] == ["sh", "-c", "exit 3", 'quoted "x"\n\x01'] and lines[0]["id"] == lines[1]["id"]
 
 
+def test_sbatchs_script_goes_along(carrier: str, tmp_path: Path) -> None:
+    (tmp_path / "job.sh").write_text("the script\n")
+    served = Served(tmp_path / "d", carrier, allow="sbatch=/bin/echo")
+    try:
+        said = served.run("sbatch", "-J", "job.sh", "job.sh", "job.sh", cwd=tmp_path).stdout.decode().split()
+        assert said[:2] == ["-J", "job.sh"] and said[2].endswith("/script/job.sh") and said[3:] == ["job.sh"]
+    finally:
+        served.stop()
+    served = Served(tmp_path / "d", carrier, allow="sbatch=/bin/cat")
+    try:
+        assert served.run("sbatch", str(tmp_path / "job.sh"), cwd="/").stdout == b"the script\n"
+        assert b"cannot read the script" in served.run("sbatch", "not-there").stderr
+    finally:
+        served.stop()
+
+
 def test_a_second_server_is_refused(served: Served) -> None:
     done = subprocess.run(served.argv(), capture_output=True, timeout=20)
     assert done.returncode == 125 and b"another server serves" in done.stderr

@@ -370,6 +370,20 @@ def test_where_sbatchs_script_stands(tmp_path: Path, words: str, script: str | N
     assert found.stdout.strip() == (script or "")
 
 
+def test_sbatchs_script_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "job.sh").write_text("the script\n")
+    host = Host(tmp_path / "d", "auto", allow="sbatch=/bin/cat")
+    monkeypatch.setenv("OUTRIDER_BRIDGE", str(host.folder))
+    try:
+        assert host.run("sbatch", "job.sh", cwd=tmp_path).stdout == b"the script\n"
+        assert bridge.check_output(["sbatch", "job.sh"], cwd=tmp_path) == b"the script\n"
+        assert not list(host.folder.glob("v1/script-*"))
+        with pytest.raises(outrider.RouteError, match="cannot read the script"):
+            bridge.run(["sbatch", "job.sh"], cwd="/")
+    finally:
+        host.stop()
+
+
 def test_nothing_is_left_on_the_host(host: Host) -> None:
     for _ in range(20):
         bridge.run(["true"], check=True)

@@ -20,7 +20,7 @@ USER = "outrider-a"
 JOB = '#!/bin/sh\necho "job for $1 with $SLURM_X in $(pwd)"\n'
 # In the container: a step with its stdin, a job with a script that lies there, and what the policy holds back.
 SCRIPT = r"""
-set -e
+set -ex
 test ! -e /usr/bin/sbatch || test "$1" = bwrap
 squeue --noheader >/dev/null
 printf 'through srun' | srun --ntasks=1 --chdir=/ cat; echo
@@ -111,7 +111,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=40,
         )
 
 

@@ -31,6 +31,10 @@ class BridgeError(Exception):
     """The bridge, not the command, failed; the message says what to do."""
 
 
+class Script(bytes):
+    """The word that names a script, which goes along with the request."""
+
+
 class Told:
     """What the server's file tells: the protocol, the token, which variables travel."""
 
@@ -79,7 +83,7 @@ def encode(
     for key, value in env.items():
         if any(fnmatchcase(os.fsdecode(key), pattern) for pattern in told.patterns):
             fields.append(b"env=" + key + b"=" + value)
-    fields += [b"arg=" + word for word in words]
+    fields += [(b"file=" if isinstance(word, Script) else b"arg=") + word for word in words]
     fields.append(b"end")
     for field in fields:
         if b"\0" in field:
@@ -233,9 +237,8 @@ def main(argv: list[str]) -> int:
         if terminal:
             extra += [b"terminal=1", b"env=TERM=" + os.environb.get(b"TERM", b"")]
         if name == "sbatch":
-            script, words = script_for(words)
-            if script is not None:
-                os.dup2(script, 0)
+            words, script = with_script(words)
+            extra += script
         request = encode(told, name.encode(), words, os.getcwdb(), dict(os.environb), extra)
         running = Running(folder, request, [0, 1, 2])
         for forwarded in FORWARDED:
@@ -246,16 +249,19 @@ def main(argv: list[str]) -> int:
         return 125
 
 
-def script_for(words: list[bytes], folder: bytes = b"") -> tuple[int | None, list[bytes]]:
-    """sbatch's script lies here: it is opened, to be the command's stdin, and its name becomes the host's word for that."""
+def with_script(words: list[bytes], folder: bytes = b"") -> tuple[list[bytes], list[bytes]]:
+    """sbatch's script lies here: the words with its place marked, and the field that carries it."""
     at = script_of(words)
     if at is None:
-        return None, words
+        return words, []
     try:
-        script = os.open(os.path.join(folder, words[at]), os.O_RDONLY)
+        with open(os.path.join(folder, words[at]), "rb") as file:
+            script = file.read()
     except OSError as error:
         raise BridgeError(f"cannot read the script {os.fsdecode(words[at])}: {error.strerror}") from None
-    return script, [*words[:at], *([b"/dev/stdin"] if at + 1 < len(words) else []), *words[at + 1 :]]
+    marked = list(words)
+    marked[at] = Script(os.path.basename(words[at]))
+    return marked, [b"script=" + script]
 
 
 if __name__ == "__main__":

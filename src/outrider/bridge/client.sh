@@ -13,8 +13,10 @@ bridge_fail() {
 trap '[ "$done" ] || { printf "outrider bridge: the server in %s is gone\n" "$dir" >&2; exit 125; }' EXIT
 done='' sig='' script='' nostdin='' in_pid='' out_pid='' err_pid=''
 
-# sbatch reads its script here, where it lies; the host gets it on stdin. Sets `script`, the word that names it.
+# sbatch's script lies here; the host gets a copy, of the same name since jobs are called after it. Sets `script`, the word
+# that names it, and `script_at`.
 find_script() {
+    total=$#
     while [ $# -gt 0 ]; do
         case $1 in
         --wrap | --wrap=*) return ;;
@@ -30,6 +32,7 @@ find_script() {
         [ $# -gt 0 ] && shift
     done
     script=${1-}
+    script_at=$((total - $# + 1))
 }
 
 # Names of exported variables that the server takes; a line inside a value only looks like one.
@@ -56,11 +59,12 @@ send_request() {
     printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0keep=%s\0stdin=%s\0merged=%s\0' \
         "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP-}" "$nostdin" "$merged"
     send_variables
+    at=0
     for word do
-        if [ "$script" ] && [ "$word" = "$script" ]; then
-            script=
-            [ "$1" = "$word" ] && [ $# = 1 ] && continue
-            word=/dev/stdin
+        at=$((at + 1))
+        if [ "$script" ] && [ $at = "$script_at" ]; then
+            printf 'file=%s\0' "${word##*/}"
+            continue
         fi
         printf 'arg=%s\0' "$word"
     done
@@ -240,8 +244,8 @@ fi
 if [ "$name" = sbatch ]; then
     find_script "$@"
     if [ "$script" ]; then
-        [ -r "$script" ] || bridge_fail "cannot read the script $script"
-        exec <"$script"
+        [ ! -d "$script" ] && [ -r "$script" ] || bridge_fail "cannot read the script $script"
+        quiet=$quiet,sbatch
     fi
 fi
 case ,$quiet, in *",$name,"*) nostdin=none ;; esac
@@ -256,5 +260,6 @@ if [ "$carrier" = files ] && [ "$nostdin" = '' ] && [ -f /dev/stdin ]; then
     cat >"$slot/in"
     nostdin=whole
 fi
+if [ "$script" ]; then cat "$script" >"$slot/script/${script##*/}"; fi
 send_request "$@" >"$slot/req"
 "run_$carrier"

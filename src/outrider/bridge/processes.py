@@ -91,28 +91,27 @@ class Popen(subprocess.Popen[Any]):
             for given, here in zip((pipes[0], pipes[3], pipes[5]), (0, 1, 2), strict=True)
         ]
         words = [os.fsencode(word) for word in self._words]
-        script = None
+        extra: list[bytes] = []
         try:
             if self._name == "sbatch":
-                script, words = client.script_for(words, os.fsencode(cwd or ""))
-                own[0] = own[0] if script is None else script
-            self._running = self._ask(words, cwd, env, own)
+                words, extra = client.with_script(words, os.fsencode(cwd or ""))
+            self._running = self._ask(words, extra, cwd, env, own)
         except client.BridgeError as error:
             raise _broken(error) from None
         finally:
-            if script is not None:
-                os.close(script)
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
         self._child_created = True
         self.pid = None  # type: ignore[assignment]
 
-    def _ask(self, words: list[bytes], cwd: Any, env: Any, own: list[int]) -> client.Running:
+    def _ask(
+        self, words: list[bytes], extra: list[bytes], cwd: Any, env: Any, own: list[int]
+    ) -> client.Running:
         place = folder()
         variables = {
             os.fsencode(key): os.fsencode(value)
             for key, value in (os.environ if env is None else env).items()
         }
-        extra = [b"map=" + os.environb.get(b"OUTRIDER_BRIDGE_MAP", b"")]
+        extra.append(b"map=" + os.environb.get(b"OUTRIDER_BRIDGE_MAP", b""))
         extra.append(b"keep=" + os.environb.get(b"OUTRIDER_BRIDGE_KEEP", b""))
         where = os.getcwdb() if cwd is None else os.path.abspath(os.fsencode(cwd))
         request = client.encode(client.Told(place), self._name.encode(), words, where, variables, extra)

@@ -229,6 +229,10 @@ read_request() { # FILE
             merged=*) merged=${word#*=} ;;
             env=*) variables+=("${word#*=}") ;;
             arg=*) words+=("${word#*=}") ;;
+            file=*) # a script that the client has put beside the request
+                [[ ${word#*=} != */* ]] || { why="a script's name holds a slash" && return 1; }
+                words+=("${1%/*}/script/${word#*=}")
+                ;;
             end) complete=1 && break ;;
             *) ;;
             esac
@@ -424,7 +428,7 @@ fill() { # asks for new slots, made beside the loop, which hears "filled LOW HIG
     local low=$next high=$((next + 15)) n dirs=() fifos=()
     next=$((high + 1))
     for ((n = low; n <= high; n++)); do
-        dirs+=("$slots/$n")
+        dirs+=("$slots/$n" "$slots/$n/script")
         fifos+=("$slots/$n/in" "$slots/$n/out" "$slots/$n/err" "$slots/$n/ctl" "$slots/$n/end")
     done
     (
@@ -559,7 +563,7 @@ declare -A finished=()
 
 fill_files() {
     local n file dirs=()
-    for ((n = next; n < next + 16; n++)); do dirs+=("$slots/$n"); done
+    for ((n = next; n < next + 16; n++)); do dirs+=("$slots/$n" "$slots/$n/script"); done
     tool mkdir "${dirs[@]}" || die "cannot make folders in $slots"
     for ((n = next; n < next + 16; n++)); do
         for file in go in in.end out err ctl end live bye; do : >"$slots/$n/$file"; done

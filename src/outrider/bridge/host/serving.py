@@ -11,6 +11,7 @@ import os
 import pty
 import select
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -39,6 +40,7 @@ class Request:
         self.process: subprocess.Popen[bytes] | None = None
         self.asked = False
         self.kill_at: float | None = None
+        self.script: tuple[int, str] | None = None  # which word names it, and its name
 
     def whole(self) -> bytes | None:
         """The request, once all of it is there; what follows it stays."""
@@ -60,6 +62,11 @@ class Request:
         for word in words[1:-2]:
             key, _, value = word.partition("=")
             if key == "arg":
+                self.words.append(value)
+            elif key == "file":
+                if "/" in value or value in ("", ".", ".."):
+                    raise Refused("a script's name holds a slash")
+                self.script = len(self.words), value
                 self.words.append(value)
             elif key == "env":
                 name, _, value = value.partition("=")
@@ -285,6 +292,7 @@ class Server:
         terminal = bool(fields.get("terminal"))
         if terminal:
             env["TERM"] = request.env.get("TERM") or "dumb"
+        self.put_script(request)
         self.note(request, "started", "started")
         status = self.spawn(request, [path, *request.words], folder, env, terminal)
         request.let_go()
@@ -294,6 +302,17 @@ class Server:
             self.note(request, "ended", str(status))
             request.say(f"exit {status}")
             self.drop(request)
+
+    def put_script(self, request: Request) -> None:
+        """A script that came along, in a file of its own name, since jobs are called after it."""
+        if request.script is None:
+            return
+        at, name = request.script
+        place = os.path.join(self.folder, "v1", f"script-{request.number}")
+        os.mkdir(place, 0o700)
+        request.words[at] = os.path.join(place, name)
+        with open(request.words[at], "wb") as file:
+            file.write(os.fsencode(request.fields.get("script", "")))
 
     def spawn(
         self, request: Request, argv: list[str], folder: str, env: dict[str, str], terminal: bool
@@ -349,6 +368,9 @@ class Server:
                 self.refuse(request, str(refused))
 
     def drop(self, request: Request) -> None:
+        if request.script is not None:
+            place = os.path.join(self.folder, "v1", f"script-{request.number}")
+            shutil.rmtree(place, ignore_errors=True)
         if request.connection.fileno() >= 0:
             self.selector.unregister(request.connection)
             request.connection.close()
