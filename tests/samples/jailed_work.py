@@ -66,3 +66,16 @@ def forges_answers():
         except OSError:
             pass
     os._exit(0)
+
+
+def prints_much(count, then):
+    print("x" * count, flush=True)
+    if then:
+        raise ValueError(then)
+    return count
+
+
+def prints_and_counts(upto):
+    for number in range(upto):
+        print("x" * 5000)
+        yield number

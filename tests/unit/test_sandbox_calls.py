@@ -294,3 +294,30 @@ def test_closing_when_a_call_is_done():
     future.add_done_callback(close)
     assert future.result(30) == 1
     assert closed.wait(20)
+
+
+def test_what_a_call_prints_is_limited(box, capfd):
+    small = box.limited(output="64K")
+    for then in ("", "and raises"):
+        with pytest.raises(SandboxEnded, match="more than 65536 bytes") as caught:
+            small.call(jailed_work.prints_much, 200_000, then)
+        assert caught.value.verdict == "OLE"
+        assert len(capfd.readouterr().out) < 80_000
+    with pytest.raises(SandboxEnded, match="OLE"):
+        list(small.call(jailed_work.prints_and_counts, 100))
+    assert small.call(jailed_work.prints_much, 60_000, "") == 60_000
+    assert len(small.call(bytes, 200_000)) == 200_000
+    heard = []
+    own = small.options(on_output=lambda name, piece: heard.append((name, piece)))
+    assert own.call(jailed_work.prints_much, 5, "") == 5
+    assert b"".join(piece for _, piece in heard) == b"xxxxx\n"
+    detailed = small.call_detailed(jailed_work.prints_much, 5, "")
+    assert detailed.stdout == b"xxxxx\n"
+
+
+def test_a_call_that_prints_for_ever(box, capfd):
+    began = time.monotonic()
+    with pytest.raises(SandboxEnded, match="OLE"):
+        box.limited(output="64K").call(far_work.prints_for, 60)
+    assert time.monotonic() - began < 10
+    capfd.readouterr()

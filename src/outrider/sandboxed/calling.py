@@ -12,6 +12,7 @@ from outrider.carried import CarriedOpening, CarriedProcess
 from outrider.connection import Connection
 from outrider.errors import Lost, OutriderError, RouteError, SandboxEnded, TimedOut
 from outrider.far import wire
+from outrider.request import LabelledOutput
 from outrider.sandboxed.result import parsed
 from outrider.session import Session
 
@@ -36,8 +37,11 @@ _HINTS = {
 class Jail(CarriedOpening):
     """One jail with a far end in it. `cancel()` ends it, from any thread, also while it opens."""
 
-    def __init__(self, box: Sandbox, options: Options, job: Mapping[str, Any]) -> None:
+    def __init__(self, box: Sandbox, options: Options, job: Mapping[str, Any], output: int | None) -> None:
         self._box = box
+        self._printed = None if output is None else Printed(output, options, self.stop)
+        if self._printed is not None:
+            options = options.changed({"on_output": self._printed})
         self._settings = options
         self._process: CarriedProcess | None = None
         self._asked = job["outputs"]
@@ -51,10 +55,17 @@ class Jail(CarriedOpening):
 
     def session(self) -> Session:
         """Open it, for calls."""
-        return Session(self._box.whole, self._settings, Connection(self._box.whole, self._settings, self))
+        found = Session(self._box.whole, self._settings, Connection(self._box.whole, self._settings, self))
+        if self._printed is not None:
+            self._printed.label(found.label)
+        return found
 
     def cancel(self) -> None:
         super().cancel()
+        self.stop()
+
+    def stop(self) -> None:
+        """End what runs in it; nobody is told who wanted that."""
         process = self._process
         if process is not None:
             with suppress(OutriderError):
@@ -72,11 +83,28 @@ class Jail(CarriedOpening):
         """Where the jail was ended, errors of the stream to it become one that says why."""
         try:
             yield
+            self._check_printed()
         except (Lost, TimedOut, RouteError) as error:
+            self._check_printed()
             ended = self._ended(0.0 if isinstance(error, TimedOut) else SETTLES, getattr(error, "stderr", ""))
             if ended is None:
                 raise
             raise ended from error
+        finally:
+            if self._printed is not None:
+                self._printed.finish()
+
+    def _check_printed(self) -> None:
+        if self._printed is None or not self._printed.over:
+            return
+        fields = self.report(SETTLES) or {"usage": None, "engine": ""}
+        raise SandboxEnded(
+            f"OLE: it printed more than {self._printed.limit} bytes",
+            verdict="OLE",
+            usage=fields["usage"],
+            engine=fields["engine"],
+            hop=self.place,
+        )
 
     def _ended(self, seconds: float, stderr: str) -> OutriderError | None:
         fields = self.report(seconds)
@@ -108,6 +136,44 @@ class Jail(CarriedOpening):
                 raise
             session.closing_after(value)
         return value
+
+
+class Printed:
+    """Takes what calls in a jail print: shows it, or hands it on, and calls `stop` once it is more than `limit` bytes.
+
+    The far end inside counts nothing: it is the untrusted code's own.
+    """
+
+    def __init__(self, limit: int, options: Options, stop: Callable[[], None]) -> None:
+        self.limit = limit
+        self.over = False
+        self._left = limit
+        self._stop = stop
+        self._on_output = options.on_output
+        self._show = options.show and options.on_output is None
+        self._shown: LabelledOutput | None = None
+
+    def label(self, text: str) -> None:
+        """What stands before each line that is shown."""
+        if self._show:
+            self._shown = LabelledOutput(text)
+
+    def __call__(self, name: str, piece: bytes) -> None:
+        if self.over:
+            return
+        within = piece[: self._left]
+        self._left -= len(within)
+        taker = self._shown or self._on_output
+        if taker is not None and within:
+            taker(name, within)
+        if len(within) < len(piece):
+            self.over = True
+            self._stop()
+
+    def finish(self) -> None:
+        """Show a last line that has no end."""
+        if self._shown is not None:
+            self._shown.finish()
 
 
 class JailedGenerator(Iterator[T]):

@@ -246,9 +246,10 @@ class Sandbox(Session):
         settings = self._options.changed({"trust": "data", "cwd": None, "reconnect": 0})
         job = self.job()
         limits = dict(job["limits"])
-        if limits["output"] is not None:  # its answers travel there, too
+        output = limits["output"]
+        if output is not None:  # its answers travel there, too
             limits["output"] += settings.answer_limit
-        return Jail(self, settings, {**job, "limits": limits})
+        return Jail(self, settings, {**job, "limits": limits}, output)
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[Session]:
