@@ -112,6 +112,10 @@ class Connection:
         """True once nothing can be sent or received any more."""
         return self._link.over
 
+    def reads_here(self) -> bool:
+        """Whether the calling thread is reading this stream: in what it calls back, or in a signal's handler."""
+        return self._link.reads_here()
+
     def under_way(self) -> list[int]:
         """Ids of the requests that wait for their answer."""
         return list(self._requests)

@@ -402,7 +402,7 @@ def under_way():
         "calls": len(far.calls.threads),
         "cancelled": len(far.calls.cancelled),
         "interrupt": len(far.calls.interrupt),
-        "unsent": len(far.output._unsent),
+        "unsent": len(far.output._sent.keys() | far.output._taken.keys()),
         "owners": len(far.output._owners),
         "starting": len(far.starting),
     }

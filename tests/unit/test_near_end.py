@@ -278,6 +278,7 @@ def test_closing_while_a_thread_is_stuck_in_sending():
     assert time.monotonic() - started < 15
     assert isinstance(raised[0], Lost)
     assert gone(far.far.pid)
+    assert far.connection._stream.process.returncode != -signal.SIGKILL  # it was asked to end, and heard it
 
 
 @pytest.mark.leaks("the far end is ended by a finalizer, a moment later")

@@ -26,7 +26,9 @@ class CallOutput:
         self.link = link
         self._owners = {}
         self._lock = RLock()
-        self._unsent = {}
+        # Two counts, as each has one writer at a time: who holds `_lock`, and who reads.
+        self._sent = {}
+        self._taken = {}
         self._room = allocate_lock()
         self._channels = {}
         self._poll = select.poll()
@@ -57,15 +59,19 @@ class CallOutput:
         with self._lock:
             self.drain()
             ident = self._owners.pop(thread or get_ident(), 0)
-        self._unsent.pop(ident, None)
+        if ident:
+            self._sent.pop(ident, None)
+            self._taken.pop(ident, None)
         self._make_room()
 
     def grant(self, ident, size):
         """The other end has taken `size` bytes of what call `ident` printed."""
-        unsent = self._unsent.get(ident)
-        if unsent is not None:
-            self._unsent[ident] = max(0, unsent - size)
+        if ident in self._sent:
+            self._taken[ident] = self._taken.get(ident, 0) + size
             self._make_room()
+
+    def _full(self, ident):
+        return self._sent.get(ident, 0) - self._taken.get(ident, 0) > self.LIMIT
 
     def _make_room(self):
         if self._room.locked():
@@ -90,8 +96,8 @@ class CallOutput:
             self._poll.unregister(reader)
             return
         owner = self._owner()
+        self._sent[owner] = self._sent.get(owner, 0) + len(piece)
         self.link.send_frame(wire.DATA, owner, piece, self._channels[reader])
-        self._unsent[owner] = self._unsent.get(owner, 0) + len(piece)
 
     def write(self, channel, piece):
         """What Python code of the calling thread prints while several calls run."""
@@ -101,10 +107,10 @@ class CallOutput:
             ident = self._owners.get(get_ident())
             if ident is None or len(self._owners) < 2:
                 return False
+            self._sent[ident] = self._sent.get(ident, 0) + len(piece)
             for start in range(0, len(piece), PIECE):
                 self.link.send_frame(wire.DATA, ident, bytes(piece[start : start + PIECE]), channel)
-            self._unsent[ident] = self._unsent.get(ident, 0) + len(piece)
-        while self._unsent.get(ident, 0) > self.LIMIT:  # where a cancelled call can be interrupted
+        while self._full(ident):  # where a cancelled call can be interrupted
             time.sleep(0.002)
         return True
 
@@ -117,7 +123,7 @@ class CallOutput:
                 if not events & select.POLLIN:
                     poll.unregister(reader)
             # A near end that does not take its output: let the pipe fill up, and whoever prints wait.
-            while self._unsent.get(self._owner(), 0) > self.LIMIT:
+            while self._full(self._owner()):
                 self._room.acquire(True, 1)
             self.drain()
 
