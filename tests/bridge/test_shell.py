@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -316,6 +317,7 @@ def test_the_containers_paths_are_translated(served: Served, tmp_path: Path) -> 
 def test_the_audit_trail(served: Served, tmp_path: Path) -> None:
     served.run("sh", "-c", "exit 3", 'quoted "x"\n\x01')
     served.run("false")
+    assert eventually(lambda: (served.folder / "audit.jsonl").read_text().count("\n") == 4)
     lines = [json.loads(line) for line in (served.folder / "audit.jsonl").read_text().splitlines()]
     assert [line["outcome"] for line in lines] == ["started", "3", "started", "1"]
     assert lines[0]["argv"] == ["sh", "-c", "exit 3", 'quoted "x"\n\x01'] and lines[0]["id"] == lines[1]["id"]
@@ -356,6 +358,67 @@ def test_a_server_that_could_serve_nothing_says_why(tmp_path: Path, words: tuple
     )
     assert done.returncode == 125
     assert re.fullmatch(rb"outrider bridge: .+\n", done.stderr)
+
+
+# ---- the protocol of the tool that this replaces ----
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "req_run"
+    served = Served(tmp_path / "d", "fifo", "--singreqrun", str(folder), "--lost", "1")
+    assert eventually(lambda: (folder / "reqs").is_fifo())
+    yield folder
+    served.stop()
+
+
+def ask_old(folder: Path, script: str, fifos: bool = False) -> Path:
+    """As its clients do: files beside the queue, then the id on the queue."""
+    file = folder / uuid.uuid4().hex
+    file.with_suffix(".cmd").write_text(f"#!/bin/bash\n{script}\n")
+    file.with_suffix(".cmd").chmod(0o755)
+    for stream in ("stdin", "stdout", "stderr") if fifos else ():
+        os.mkfifo(file.with_suffix(f".{stream}"))
+    with (folder / "reqs").open("a") as queue:
+        queue.write(f"{file.name}\n")
+    return file
+
+
+def code_of(file: Path) -> str:
+    assert eventually(file.with_suffix(".code").exists)
+    return file.with_suffix(".code").read_text()
+
+
+def test_an_old_client_with_plain_files(old: Path) -> None:
+    files = [ask_old(old, f"cat; echo {n}; echo err >&2; exit {n}") for n in range(20)]
+    for number, file in enumerate(files):
+        assert code_of(file) == f"{number}\n"
+        assert file.with_suffix(".stdout").read_text() == f"{number}\n"
+        assert file.with_suffix(".stderr").read_text() == "err\n"
+
+
+def test_an_old_client_with_fifos(old: Path) -> None:
+    dead = ask_old(old, "true", fifos=True)  # its client opens nothing, and stops nobody
+    file = ask_old(old, "cat; exit 3", fifos=True)
+    data = os.urandom(1 << 20)
+    feed = subprocess.Popen(["sh", "-c", f"cat >'{file}.stdin'"], stdin=subprocess.PIPE)
+    errors = subprocess.Popen(["cat", f"{file}.stderr"], stdout=subprocess.DEVNULL)
+    read = subprocess.Popen(["cat", f"{file}.stdout"], stdout=subprocess.PIPE)
+    sender = threading.Thread(target=feed.communicate, args=(data,))
+    sender.start()
+    assert read.communicate(timeout=20)[0] == data
+    sender.join(20)
+    assert (code_of(file), feed.wait(20), errors.wait(20)) == ("3\n", 0, 0)
+    assert code_of(dead) == "137\n"
+
+
+def test_an_old_request_runs_once(old: Path, tmp_path: Path) -> None:
+    file = ask_old(old, f"echo once >>'{tmp_path}/log'")
+    code_of(file)
+    with (old / "reqs").open("a") as queue:
+        queue.write(f"{file.name}\n../../etc/passwd\n{file.name}\n")
+    code_of(ask_old(old, "true"))
+    assert (tmp_path / "log").read_text() == "once\n"
 
 
 def test_rules_for_words(carrier: str, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ usage() {
   --lost SECONDS      files: how long a client may be silent before its command is ended (30)
   --audit FILE        append a JSON line for each request (default: FOLDER/audit.jsonl; none: no)
   --any-user          also take requests made by another user id (needed for root in Docker)
-  --singreqrun DIR    serve singreqrun's own protocol in DIR too. It hands over scripts: no rule can hold them"
+  --singreqrun DIR    serve singreqrun's own protocol in DIR, too. It hands over scripts: no rule can hold them"
 }
 
 cat_here() { printf '%s\n' "$1"; }
@@ -321,7 +321,6 @@ answer_fifo() { # NUMBER END: runs request NUMBER; END is the descriptor that it
     [[ $keep ]] || exec {drain}<&-
     [[ $stdin == none ]] && exec 6</dev/null
     [[ $merged ]] && exec 8>&7
-    note started "started"
     set -m
     (
         exec <&6 >&7 2>&8 3>&- 5<&- 6<&- 7>&- 8>&- {end}>&- {never}<&-
@@ -339,10 +338,11 @@ answer_fifo() { # NUMBER END: runs request NUMBER; END is the descriptor that it
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
     set +m
+    note started "started"
     finish "$pid"
+    printf 'exit %s\n' "$status" >&"$end"
     kill -s KILL "$watcher" 2>/dev/null
     note ended "$status"
-    printf 'exit %s\n' "$status" >&"$end"
 }
 
 # The same with plain files: they grow, and both sides look again and again.
@@ -354,7 +354,6 @@ answer_files() { # NUMBER
         printf 'fail %s\n' "${why//$'\n'/ }" >"$dir/end"
         return
     fi
-    note started "started"
     case $stdin in
     none) exec {from}</dev/null ;;
     whole) exec {from}<"$dir/in" ;;
@@ -376,10 +375,11 @@ answer_files() { # NUMBER
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
     set +m
+    note started "started"
     finish "$pid"
+    printf 'exit %s\n' "$status" >"$dir/end"
     kill -s KILL "$watcher" ${pump:+"$pump"} 2>/dev/null
     note ended "$status"
-    printf 'exit %s\n' "$status" >"$dir/end"
 }
 
 grow() { # DIR: copies the client's stdin while it arrives
@@ -674,6 +674,56 @@ reap() {
     done
 }
 
+# ---- singreqrun's protocol: scripts, which no policy can look into ----
+
+serve_singreqrun() {
+    local ids line
+    declare -A seen=()
+    exec 3>&-
+    trap - TERM INT HUP
+    tool rm -f -- "$legacy/reqs"
+    tool mkfifo "$legacy/reqs" || exit
+    exec {ids}<>"$legacy/reqs" # for both: so it never ends, and needs no `tail`
+    while IFS= read -r line <&"$ids"; do
+        [[ $line =~ ^[A-Za-z0-9_=-]{1,64}$ && -z ${seen[$line]-} && -f $legacy/$line.cmd ]] || continue
+        [[ $any_user || -O $legacy/$line.cmd ]] || continue
+        seen[$line]=1
+        run_script "$legacy/$line" &
+    done
+}
+
+run_script() { # FILE: runs FILE.cmd; each of its streams is a FIFO or a file that the client made, or nothing
+    local file=$1 stream status pid guard
+    exec {ids}>&-
+    for stream in stdin stdout stderr; do
+        [[ $stream == stdin || -e $file.$stream ]] || : >"$file.$stream"
+    done
+    set -m
+    (
+        # A client that dies before it opens its FIFOs blocks nobody but this, which is ended.
+        if [[ -e $file.stdin ]]; then exec <"$file.stdin"; else exec </dev/null; fi
+        exec >"$file.stdout" 2>"$file.stderr" {never}<&-
+        exec "$BASH" "$file.cmd"
+    ) &
+    pid=$!
+    set +m
+    (
+        nap "$lost"
+        # It has opened nothing yet: its words are still those of this server.
+        [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") == *"$file.cmd"* ]] || kill -s KILL -- "-$pid"
+    ) 2>/dev/null &
+    guard=$!
+    finish "$pid"
+    kill -s KILL "$guard" 2>/dev/null
+    # Under its name it is complete: who sees it can read it.
+    printf '%s\n' "$status" >"$file.code.new"
+    tool mv -f -- "$file.code.new" "$file.code"
+    id=${file##*/} name=singreqrun cwd=$legacy
+    note script "$status"
+    nap 300
+    tool rm -f -- "$file".{cmd,stdin,stdout,stderr,code}
+}
+
 # ---- start and end ----
 
 stop() {
@@ -689,6 +739,7 @@ announce() { # CARRIER: the clients may come
     IFS=' '
     printf 'outrider bridge: serving %s in %s to whoever can write there\n' "${!path_of[*]}" "$dir"
     local name
+    [[ $legacy ]] && printf 'outrider bridge: singreqrun is served in %s: who can write there runs anything, as you\n' "$legacy"
     for name in sbatch srun salloc qsub flux; do
         if [[ ${path_of[$name]-} ]]; then
             printf 'outrider bridge: %s runs whatever it is given, on compute nodes, as you: allowing it lets the container out\n' "$name"
@@ -747,7 +798,7 @@ main() {
     hear_signals "$@"
     unset OUTRIDER_BRIDGE_HEARS
     local arguments
-    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 show='' legacy='' stopping='' shims=() asked=0
+    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 show='' old='' legacy='' stopping='' shims=() asked=0
     while (($#)); do
         case $1 in
         -h | --help) usage && exit 0 ;;
@@ -786,6 +837,11 @@ main() {
     ((${#path_of[@]})) || [[ $legacy ]] || die "nothing is allowed, so nothing could be run: --allow or --preset says what"
     case $carrier in auto) choose_carrier ;; fifo | files | socket) ;; *) die "there is no carrier ${carrier@Q} here; there are fifo and files" ;; esac
     take_folder
+    if [[ $legacy ]]; then
+        [[ -d $legacy ]] || tool mkdir -p -m 0700 -- "$legacy" || die "cannot make the folder $legacy"
+        serve_singreqrun &
+        old=$!
+    fi
     "serve_$carrier"
     leave
 }
@@ -836,6 +892,7 @@ take_folder() {
 
 leave() {
     local i
+    [[ $old ]] && kill -s TERM -- "-$old" 2>/dev/null
     tool rm -f -- "$root/server" "$root/head"
     for ((i = 0; i < (grace + 1) * 10; i++)); do
         if [[ $carrier == files ]]; then
