@@ -534,8 +534,12 @@ handle() { # VERB NUMBER: one line that came in. Anything else is dropped
         ;;
     filled) [[ $filling ]] && filled "$2" "$3" ;;
     more)
-        asked=$((asked + 1))
-        fill
+        if ((${#end_of[@]} - ${#waiting[@]} > 8)); then
+            printf '\n' >&"$more" # they came while it asked
+        else
+            asked=$((asked + 1))
+            fill
+        fi
         ;;
     esac
 }
