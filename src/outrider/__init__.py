@@ -22,7 +22,7 @@ from outrider.errors import (
 from outrider.hops.base import Hop
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
-from outrider.route import Route
+from outrider.route import Route, attach
 from outrider.session import Session
 from outrider.values import register_data
 
@@ -80,6 +80,7 @@ __all__ = [
     "Unserializable",
     "VersionMismatch",
     "apptainer",
+    "attach",
     "bridge",
     "cwd",
     "docker",

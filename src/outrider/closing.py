@@ -48,6 +48,13 @@ def release(stream: opening.OpenStream, link: NearLink, pause: float = LOCK_WAIT
         link.reading.release()
 
 
+def let_go_of(stream: opening.OpenStream) -> None:
+    """Close a stream that nobody has used yet."""
+    stream.process.end(LOCK_WAIT)
+    hub().forget(stream.stderr.fd)
+    stream.process.close_pipes()
+
+
 def end_processes(processes: Iterable[RouteProcess], grace: float) -> None:
     """Wait `grace` seconds for all together to end; then ask them to, and then make them."""
     left = list(processes)

@@ -23,6 +23,7 @@ class SessionFuture(Future[T]):
         super().__init__()
         self._session = session
         self.ident = 0
+        self.name = ""
 
     def cancel(self) -> bool:
         if self.cancelled():

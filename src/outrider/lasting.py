@@ -142,7 +142,7 @@ class Known:
     times: int = 0
 
 
-class _Fresh(Connection):
+class Fresh(Connection):
     """Another far end for a connection that lost its own; it is not to end with this object."""
 
     def _new_link(self, stream: opening.OpenStream) -> NearLink:
@@ -159,8 +159,15 @@ class _Fresh(Connection):
 class LastingConnection(Connection):
     """A connection for `reconnect`: up to so many attempts in a row to open the route again when its stream breaks."""
 
+    names = False
+    """Whether the far end wants to be told what calls are named."""
+
     def __init__(
-        self, chain: Chain, options: Options, prepare: Callable[[Connection], None] | None = None
+        self,
+        chain: Chain,
+        options: Options,
+        prepare: Callable[[Connection], None] | None = None,
+        attempt: opening.Opening | None = None,
     ) -> None:
         self._known: dict[int, Known] = {}
         self._inside = 0
@@ -173,7 +180,7 @@ class LastingConnection(Connection):
         self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.lasting = self
         self._prepare = prepare
-        super().__init__(chain, options)
+        super().__init__(chain, options, attempt)
         if prepare is not None:
             prepare(self)
 
@@ -320,16 +327,13 @@ class LastingConnection(Connection):
                     return
                 self._ending = reason
                 self._link.mending = True
-                hopeless = [request for request in self._requests.values() if not self._may_go_on(request)]
-                for request in hopeless:
-                    del self._requests[request.ident]
                 mender = threading.Thread(target=self._mend, name="outrider-reconnect", daemon=True)
                 self._mender = mender
         if final:
             super()._ended(reason)
             return
         mender.start()
-        self._lose(hopeless)
+        self._sort_out()
 
     def _may_go_on(self, request: Request) -> bool:
         known = self._known.get(request.ident)
@@ -339,12 +343,20 @@ class LastingConnection(Connection):
         started = request.arriving is not None or cancelled or request.overdue is not None
         return known.may and not started and known.times < self.options.reconnect
 
-    def _lose(self, requests: list[Request]) -> None:
-        for request in requests:
-            known = self._known.pop(request.ident, None)
-            why, hint = STARTED if request.arriving else UNDECLARED
-            if known is not None and known.times:
-                why, hint = f"it was sent {known.times + 1} times, and is given up", None
+    def _why_not(self, request: Request, known: Known | None) -> tuple[str, str | None]:
+        """Why a request is lost: words, and a hint."""
+        if known is not None and known.times:
+            return f"it was sent {known.times + 1} times, and is given up", None
+        return STARTED if request.arriving else UNDECLARED
+
+    def _sort_out(self) -> None:
+        """What cannot go on is lost, and told so at once."""
+        with self._lock:
+            hopeless = [request for request in self._requests.values() if not self._may_go_on(request)]
+            for request in hopeless:
+                del self._requests[request.ident]
+        for request in hopeless:
+            why, hint = self._why_not(request, self._known.pop(request.ident, None))
             if request.credit is not None:
                 request.credit.close()
             lost = Lost(f"the far end is gone: {self._ending}; {why}", hop=self.place, hint=hint)
@@ -371,7 +383,7 @@ class LastingConnection(Connection):
             if left is not None and left <= 0:
                 break
             try:
-                self._go_on_with(self._open_again(left))
+                self._try_again(left)
                 return
             except OutriderError as failed:
                 error = failed
@@ -396,22 +408,31 @@ class LastingConnection(Connection):
         with self._changed:
             self._changed.wait_for(lambda: not self._inside)
 
-    def _open_again(self, left: float | None) -> _Fresh:
+    def _try_again(self, left: float | None) -> None:
+        """One attempt, within so many seconds; OutriderError if it fails."""
         options = self.options if left is None else replace(self.options, open_timeout=left)
-        attempt = opening.Opening(self.chain, options)
+        fresh = self._open_again(options)
+        if self._prepare is not None:
+            self._prepare(fresh)
+        self._go_on_with(fresh)
+
+    def _open_again(self, options: Options) -> Fresh:
+        with self._trying(opening.Opening(self.chain, options)) as attempt:
+            return Fresh(self.chain, options, attempt)
+
+    @contextmanager
+    def _trying(self, attempt: opening.Opening) -> Iterator[opening.Opening]:
+        """While a route is being opened, closing this connection ends that."""
         with self._changed:
             self._attempt = attempt
             if self.closed:
                 attempt.cancel()
         try:
-            fresh = _Fresh(self.chain, options, attempt)
+            yield attempt
         finally:
             self._attempt = None
-        if self._prepare is not None:
-            self._prepare(fresh)
-        return fresh
 
-    def _go_on_with(self, fresh: _Fresh) -> None:
+    def _go_on_with(self, fresh: Fresh) -> None:
         """The new far end has nothing of what the old one had: what is still wanted goes there again."""
         with self._lock:
             if self.closed:
@@ -419,18 +440,34 @@ class LastingConnection(Connection):
                 return
             self._take_over(fresh)
             again = [self._requests[ident] for ident, known in sorted(self._known.items()) if known.begun]
-        if self.options.heartbeat is not None:
-            heartbeat.start(self, self.options.heartbeat)
-        self._arm()
+        self._after_exchange()
         with suppress(OutriderError):
             for request in again:
                 self._send_again(request)
 
-    def _take_over(self, fresh: _Fresh) -> None:
-        assert isinstance(self._link, LastingLink)
-        stream = self._stream = fresh.hand_over()
+    def _own(self, stream: opening.OpenStream) -> None:
+        """From now on this is the stream."""
+        self._stream = stream
         self._let_go = False
         self._guard(stream)
+
+    def _whole_again(self) -> None:
+        """There is a stream: whoever waits for one goes on."""
+        assert isinstance(self._link, LastingLink)
+        with self._changed:
+            self._link.mending = False
+            self._changed.notify_all()
+        self._link.wake_all()
+
+    def _after_exchange(self) -> None:
+        if self.options.heartbeat is not None:
+            heartbeat.start(self, self.options.heartbeat)
+        self._arm()
+
+    def _take_over(self, fresh: Fresh) -> None:
+        assert isinstance(self._link, LastingLink)
+        stream = fresh.hand_over()
+        self._own(stream)
         self.far, self.noise, self.traced_as = fresh.far, fresh.noise, fresh.traced_as
         for session in self.sessions:
             session.far = fresh.far
@@ -441,8 +478,7 @@ class LastingConnection(Connection):
             self._link.mending = False
             with suppress(OutriderError):
                 self.provide(*parts)
-            self._changed.notify_all()
-        self._link.wake_all()
+        self._whole_again()
 
     def _send_again(self, request: Request) -> None:
         known = self._known.get(request.ident)

@@ -195,7 +195,8 @@ class Opening:
         write_fd = self.process.stdin.fileno()
         local_process.enlarge_pipe(write_fd)
         local_process.enlarge_pipe(self.process.stdout.fileno())
-        program = loader.packed_program() + b"".join(b"".join(f) for f in self._hello())
+        hello = wire.message_frames(wire.HELLO, 0, [data.dumps(self._greets_with())])
+        program = loader.packed_program() + b"".join(b"".join(frame) for frame in hello)
         if not self.prompts:
             self._write(write_fd, program)
         noise = self._read_until(loader.GREETING)
@@ -223,7 +224,7 @@ class Opening:
             raise self._unsettled(hello["problem"])
         return OpenStream(self.process, reader, write_fd, self.stderr, hello, noise, self.passage)
 
-    def _unsettled(self, problem: str) -> RouteError:
+    def _unsettled(self, problem: str) -> OutriderError:
         """The far end is there, and cannot go where it was told to: mostly a folder, set by a hop or an option."""
         folder = self.options.cwd if self.options.cwd is not None else self.settings.get("cwd")
         if folder is None or not re.search(r"\[Errno \d+\]", problem) or "outrider-" in problem:
@@ -241,9 +242,10 @@ class Opening:
             hint="make it there, or name one that exists there",
         )
 
-    def _hello(self) -> list[list[bytes]]:
+    def _greets_with(self) -> dict[str, Any]:
+        """What the far end is told of how it is to be."""
         environment = {**self.settings.get("env", {}), **self.options.env}
-        hello = {
+        return {
             "session": os.urandom(12).hex(),
             "protocol": loader.PROTOCOL,
             "python": list(sys.version_info[:2]),
@@ -251,8 +253,8 @@ class Opening:
             "cwd": self.options.cwd if self.options.cwd is not None else self.settings.get("cwd"),
             "tempdir": bool(self.settings.get("tempdir")),
             "heartbeat": heartbeat.told(self.options),
+            "keep": None,
         }
-        return list(wire.message_frames(wire.HELLO, 0, [data.dumps(hello)]))
 
     def _hello_answer(self, reader: wire.FrameReader, noise: bytes) -> dict[str, Any]:
         try:

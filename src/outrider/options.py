@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from outrider.errors import ConfigError
 from outrider.hops.nearness import nearest
-from outrider.hops.sizes import size
+from outrider.hops.sizes import seconds, size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -48,6 +48,8 @@ class Options:
     reconnect: how often in a row a stream that broke is opened again. Calls that were declared idempotent are then
         repeated, the others raise Lost. 0: never.
     idempotent: calls and commands may run twice: what is unanswered when the stream breaks is repeated.
+    detach: how long the far end goes on with its work when its near end is gone, seconds or "2h", for another near end to
+        come to it. None: it ends its work with the near end.
     isolate: run each call in a process of its own, forked from the far end, that can be ended alone and at once.
     nice, memory, cpu_time, processes, open_files: limits for the far end, or with isolate for each call: how much nicer to
         be; bytes of data of one process ("512M", "2G"); seconds of processor time of one process; processes of the far
@@ -70,6 +72,7 @@ class Options:
     patience: float | None = None
     reconnect: int = 0
     idempotent: bool = False
+    detach: str | float | None = None
     isolate: bool = False
     nice: int | None = None
     memory: str | int | None = None
@@ -98,6 +101,8 @@ class Options:
                 f"reconnect is a whole number of attempts, 0 for none, not {self.reconnect!r}",
                 key="reconnect",
             )
+        if self.detach is not None:
+            seconds(self.detach, hop="options", key="detach")
         for name in ("timeout", "open_timeout", "heartbeat", "patience"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def attach(ticket: str, *, take: bool = False, **options: Any) -> Session:
+    """Come to a far end that was left, by the route in its ticket; see `Route.attach`. `options`: others than then."""
+    from outrider import kept
+
+    read = kept.read_ticket(ticket)
+    if read["route"] is None:
+        raise ConfigError(
+            "this ticket cannot name its route, which has a password by a function",
+            key="ticket",
+            hint="attach by the route itself: route.attach(ticket)",
+        )
+    return Route.parse(read["route"]).options(**{**read["options"], **options}).attach(ticket, take=take)
+
+
 def _route(hops: tuple[Hop, ...], options: Options) -> Route:
     return Route(*hops, options=options)
 
@@ -68,9 +82,12 @@ class Route(Chain):
         """The same hops with other options; see `Options` for their names, units and meaning."""
         return type(self)(*self.hops, options=self._options.changed(changes))
 
-    def open(self) -> Session:
-        """Open the far end, for many calls. Raises RouteError, naming the hop that cannot be passed."""
-        return self.session(self._options)
+    def open(self, **changes: Any) -> Session:
+        """Open the far end, for many calls; `open(detach="2h")` is `options(detach="2h").open()`.
+
+        Raises RouteError, naming the hop that cannot be passed.
+        """
+        return self.session(self._options.changed(changes) if changes else self._options)
 
     def way(self) -> Self:
         """The part that is opened: all but a sandbox at the end, which is made anew for each command."""
@@ -83,6 +100,19 @@ class Route(Chain):
         from outrider.sandboxed import Sandbox
 
         return Sandbox(self, options=options, connection=connection)
+
+    def attach(self, ticket: str, *, take: bool = False) -> Session:
+        """Come to a far end that was left with `Session.detach`, or that has lost its near end, by this route.
+
+        take: come also if another near end is attached to it; that one loses it. Raises Lost if the far end is gone.
+        """
+        from outrider import kept
+
+        read = kept.read_ticket(ticket)
+        options = self._options.changed({"detach": self._options.detach or read["options"].get("detach")})
+        session = Session(self, options, kept.KeptConnection(self, options, ticket=read, take=take))
+        session.take_up()
+        return session
 
     def run(self, argv: Sequence[Argument] | str, **options: Any) -> CompletedCommand:
         """Run one command there; see `Session.run`."""

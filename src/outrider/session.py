@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from outrider import calls, stdio, tracing
 from outrider.chain import Chain
@@ -33,6 +35,9 @@ from outrider.tracing import clock
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from outrider.futures import SessionFuture
+    from outrider.kept import KeptConnection
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -92,7 +97,17 @@ class Session:
 
     def options(self, **changes: Any) -> Session:
         """The same far end with other options: `far.options(timeout=5).call(f)`. What only an opening can set is refused."""
-        settled = ("python", "open_timeout", "cwd", "env", "max_answer", "heartbeat", "patience", "reconnect")
+        settled = (
+            "python",
+            "open_timeout",
+            "cwd",
+            "env",
+            "max_answer",
+            "heartbeat",
+            "patience",
+            "reconnect",
+            "detach",
+        )
         isolated = changes.get("isolate", self._options.isolate)
         for name in settled if isolated else (*settled, *LIMITS):
             if name in changes:
@@ -200,23 +215,28 @@ class Session:
 
         future: SessionFuture[T] = SessionFuture(self)
 
+        request = None
+        try:
+            request = self._start_call((fn, args, kwargs), 0, {}, future)
+            future.ident = request.ident
+            self._promise(future, request, lambda done: self._answer(done)[0])
+        except BaseException:
+            self._drop(request)
+            raise
+        return future
+
+    def _promise(self, future: SessionFuture[T], request: Request, made_of: Callable[[Request], T]) -> None:
+        """The future gets what is made of the request's answer, when that has come."""
+
         def finish(done: Request) -> None:
             try:
-                value, _ = self._answer(done)
+                value = made_of(done)
             except BaseException as error:
                 future.settle(None, error)
             else:
                 future.settle(value, None)
 
-        request = None
-        try:
-            request = self._start_call((fn, args, kwargs), 0, {}, future)
-            future.ident = request.ident
-            self.connection.in_background(request, finish)
-        except BaseException:
-            self._drop(request)
-            raise
-        return future
+        self.connection.in_background(request, finish)
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
         """Values of `fn` over the items, in order, with at most `at_once` calls under way."""
@@ -290,6 +310,11 @@ class Session:
             kind = wire.ISOLATED
             options = {**options, "limits": settings.limits}
             connection.provide("isolation", "pump", "limits")
+        if connection.lasting is not None and connection.lasting.names:
+            options = {
+                **options,
+                "name": str(call[1] if flags & INVOKE else getattr(call[0], "__qualname__", "")),
+            }
         if options:
             flags |= OPTIONS
             segments.insert(0, data.dumps(options))
@@ -573,6 +598,56 @@ class Session:
             about["files"] = transfer.get(self, there, here, progress)
         return int(about["files"])
 
+    # --- a far end that outlives its near end -------------------------------------------------------------------
+
+    @property
+    def ticket(self) -> str:
+        """What `outrider.attach` needs to come to this far end should this program vanish: a line of JSON, a secret."""
+        return self._kept().ticket()
+
+    def detach(self) -> str:
+        """Leave the far end to itself, with all calls and commands that run there; gives its ticket.
+
+        What bound it to this process ends: generators, transfers, commands that are still fed or have a terminal.
+        """
+        return self._kept().detach()
+
+    def pending(self) -> dict[int, Future[Any]]:
+        """Futures, by id, of the calls and commands that were under way when this near end came to the far end.
+
+        The ids are those of the futures that `submit` gave. Of a command it is a CompletedCommand that comes.
+        """
+        return dict(self._kept().futures)
+
+    def _kept(self) -> KeptConnection:
+        connection = self.connection.lasting
+        if connection is None or not connection.names:
+            raise Refused(
+                "this far end ends with its near end",
+                hop=self.place,
+                hint="have it kept when it is opened: route.open(detach='2h')",
+            )
+        return cast("KeptConnection", connection)
+
+    def take_up(self) -> None:
+        """Have futures for what runs at a far end that another near end has left."""
+        from outrider.futures import SessionFuture
+
+        kept = self._kept()
+        for about in kept.pending():
+            future: SessionFuture[Any] = SessionFuture(self)
+            future.ident = about["id"]
+            request = kept.adopt(about, self.label if self._options.show else None)
+            request.future = future
+            kept.futures[future.ident] = future
+            if about["kind"] == "call":
+                future.name = printable(about["name"])
+                self._promise(future, request, lambda done: self._answer(done)[0])
+            else:
+                command = Command(about["argv"])
+                future.name = printable(shlex.join(command.argv))
+                self._promise(future, request, partial(self._completed, command, check=False))
+
     # --- the end and all else ------------------------------------------------------------------------------------
 
     def ping(self, timeout: float = 10.0) -> float:
@@ -608,6 +683,10 @@ class Session:
 def _connect(chain: Chain, options: Options) -> Connection:
     """Open the route, for as long as the options say."""
     prepare = _limit_all if options.limits and not options.isolate else None
+    if options.detach is not None:
+        from outrider.kept import KeptConnection
+
+        return KeptConnection(chain, options, prepare)
     if options.reconnect:
         from outrider.lasting import LastingConnection
 

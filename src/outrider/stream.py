@@ -39,7 +39,7 @@ class Stalled(Exception):
     untouched = False
 
 
-class _Waited(Stalled):
+class Waited(Stalled):
     untouched = True
 
 
@@ -87,8 +87,8 @@ class NearLink(Link):
                 self._write(buffers, deadline)
                 begun = True
                 self._give_way()
-        except _Waited:
-            raise Stalled if begun else _Waited from None
+        except Waited:
+            raise Stalled if begun else Waited from None
         except (Stalled, OSError, ValueError):
             raise
         except BaseException:  # Ctrl-C
@@ -125,17 +125,17 @@ class NearLink(Link):
                 self._flush()
 
     def _await_turn(self, deadline: float | None) -> None:
-        """Until what others write, and what is posted, is out; `_Waited` if there is no time for that."""
+        """Until what others write, and what is posted, is out; `Waited` if there is no time for that."""
         left = -1 if deadline is None else max(0, deadline - time.monotonic())
         if not self._writing._is_owned() and not self._take_turn(left):
-            raise _Waited
+            raise Waited
         if self._torn:
             raise BrokenPipeError
         if self._outbox:
             try:
                 self._drain(deadline)
             except Stalled:
-                raise _Waited from None
+                raise Waited from None
 
     def _write_all(self, buffers: Sequence[Any], deadline: float | None) -> None:
         large = deadline is None and sum(map(len, buffers)) > wire.SMALL
@@ -148,7 +148,7 @@ class NearLink(Link):
             write_within(self.write_fd, buffers, deadline, lambda: self.over, self._put_off)
             self._torn = False
         except (Stalled, OSError) as error:
-            self._torn = not isinstance(error, _Waited)
+            self._torn = not isinstance(error, Waited)
             raise
         except BaseException:
             self._torn = False
@@ -381,7 +381,7 @@ def write_within(
                 wait_writable(fd, deadline)
             rest = _rest(buffers, sent)
     except Stalled:
-        raise Stalled if sent else _Waited from None
+        raise Stalled if sent else Waited from None
     except OSError:
         raise
     except BaseException:

@@ -77,3 +77,22 @@ def open_files():
     import resource
 
     return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def blob(size, after=0):
+    time.sleep(after)
+    return b"x" * size
+
+
+def echo(value):
+    return value
+
+
+def imports_later(path, name):
+    """Import a module of the near end's once a file is there."""
+    import importlib
+
+    Path(path + ".begun").touch()
+    while not Path(path).exists():
+        time.sleep(0.05)
+    return importlib.import_module(name).__name__

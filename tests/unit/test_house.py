@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("opening",),
     ("closing",),
     ("relaying", "connection"),
-    ("lasting",),
+    ("lasting", "kept"),
     ("spans",),
     ("trace_views",),
     ("traces",),

@@ -35,6 +35,7 @@ class Far:
 
     def __init__(self):
         self.temporary = None
+        self.more = {}
         self.pump = None
         self.commands = None
         self.files = None
@@ -69,7 +70,7 @@ class Far:
             self._listen(reader, *hello["heartbeat"])
         self.session_mark = "%s=%s" % (SESSION_MARK, self.mark)
         self.guardian = Guardian(self.session_mark)
-        self._greet(self._settle(hello))
+        self.link.send(wire.HELLO, 0, [data.dumps(self.about(self._settle(hello)))])
         self._prepare(hello["python"])
 
     def _listen(self, reader, seconds, looks):
@@ -139,6 +140,11 @@ class Far:
         os.environ.update(hello["env"])
         os.environ[SESSION_MARK] = self.mark
         try:
+            if hello["keep"]:  # its program comes along, as nothing can be asked for yet
+                __spec__.loader.sources.update(hello["keep"]["sources"])  # type: ignore[union-attr]
+                from .attaching import begin
+
+                begin(self, hello["keep"])
             if hello["tempdir"]:
                 import tempfile
 
@@ -153,7 +159,7 @@ class Far:
             return str(error)
         return None
 
-    def _greet(self, problem):
+    def about(self, problem):
         user = str(os.getuid())
         try:
             import pwd
@@ -161,7 +167,7 @@ class Far:
             user = pwd.getpwuid(os.getuid()).pw_name
         except (ImportError, KeyError):
             pass
-        about = {
+        return {
             "problem": problem,
             "python": list(sys.version_info[:3]),
             "host": os.uname().nodename,
@@ -169,8 +175,8 @@ class Far:
             "pid": os.getpid(),
             "executable": sys.executable or "",
             "cwd": os.getcwd() if problem is None else "",
+            "kept": self.more,
         }
-        self.link.send(wire.HELLO, 0, [data.dumps(about)])
 
     def with_commands(self):
         """The commands that run here; imported when the first is to be started."""

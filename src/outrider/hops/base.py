@@ -61,6 +61,8 @@ class Hop:
     """For traces: lines of its program on stderr, as patterns, each with the phase that ends with it."""
     chatter: ClassVar[tuple[str, ...]] = ()
     """How lines on stderr begin that its program prints only when it is traced: they are kept out of messages."""
+    outlived: ClassVar[bool] = False
+    """True if what was started there goes on when the hop's own program has ended, and can be reached again by it."""
     gathers: ClassVar[str] = ""
     """The mapping option that takes, in a route's text, every keyword that is no option: `env(A=1, B=2)`."""
 
@@ -136,9 +138,9 @@ class Hop:
     def __ror__(self, other: str) -> Route:
         return other | self.as_route()
 
-    def open(self) -> Session:
+    def open(self, **changes: Any) -> Session:
         """As `Route.open`, of this one hop; so are the other verbs."""
-        return self.as_route().open()
+        return self.as_route().open(**changes)
 
     def run(self, argv: Sequence[Argument] | str, **options: Any) -> CompletedCommand:
         """See `Route.run`."""

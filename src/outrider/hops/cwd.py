@@ -27,6 +27,7 @@ class Cwd(Hop):
     name: ClassVar[str] = "cwd"
     positional: ClassVar[tuple[str, ...]] = ("path",)
     changes_only: ClassVar[bool] = True
+    outlived: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

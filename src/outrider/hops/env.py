@@ -24,6 +24,7 @@ class Env(Hop):
     name: ClassVar[str] = "env"
     positional: ClassVar[tuple[str, ...]] = ("variables",)
     changes_only: ClassVar[bool] = True
+    outlived: ClassVar[bool] = True
     gathers: ClassVar[str] = "variables"
 
     def __init__(self, variables: Pairs = (), **more: str) -> None:

@@ -14,6 +14,7 @@ class Local(Hop):
     """The machine and user that the route has reached already. For a route with no other hop: `local()`."""
 
     name: ClassVar[str] = "local"
+    outlived: ClassVar[bool] = True
 
     def wrap(self, command: Command) -> Command:
         return command

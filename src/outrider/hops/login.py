@@ -31,6 +31,7 @@ class Login(Hop):
 
     name: ClassVar[str] = "login"
     positional: ClassVar[tuple[str, ...]] = ("setup",)
+    outlived: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -178,6 +178,7 @@ class Ssh(Hop):
     name: ClassVar[str] = "ssh"
     positional: ClassVar[tuple[str, ...]] = ("host",)
     leaves: ClassVar[bool] = True
+    outlived: ClassVar[bool] = True
     tells: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"debug1: Connection established", "connect"),
         (r"debug1: SSH2_MSG_NEWKEYS received", "key exchange"),

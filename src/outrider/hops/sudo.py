@@ -81,6 +81,7 @@ class Sudo(Hop):
     positional: ClassVar[tuple[str, ...]] = ("user",)
     leaves: ClassVar[bool] = True
     exact: ClassVar[bool] = True
+    outlived: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
