@@ -135,11 +135,11 @@ class KeptLink(LastingLink):
     # --- the next stream ----------------------------------------------------------------------------------------
 
     def end(self, reason: str) -> None:
-        """As Link.end. What has arrived in part goes on arriving."""
-        arriving = dict(self._arriving)
-        super().end(reason)
-        if self.mending:
-            self._arriving.update(arriving)
+        """As Link.end. What has arrived in part goes on arriving on the next stream."""
+        if not self.over:
+            self.over = True
+            self.on_end(reason)
+            self.wake_all()
 
     def resume(self, reader: wire.FrameReader, write_fd: int, received: int) -> None:
         """Go on with another stream to the same far end, which has received so many frames."""
@@ -186,7 +186,7 @@ class KeptOpening(opening.Opening):
         self._order = order
 
     def _greets_with(self) -> dict[str, Any]:
-        parts = ("attaching",) if self._order["path"] is not None else ("attaching", "keeping")
+        parts = ("attaching",) if self._order["path"] is not None else ("attaching", "keeping", "cancelling")
         keep = {
             "era": None,
             "of": None,

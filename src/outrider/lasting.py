@@ -25,6 +25,8 @@ from outrider.request import Request
 from outrider.stream import NearLink, Stalled
 
 if TYPE_CHECKING:
+    from _thread import LockType
+
     from outrider.chain import Chain
     from outrider.options import Options
     from outrider.session import Session
@@ -267,7 +269,7 @@ class LastingConnection(Connection):
 
     def post(self, kind: int, ident: int, payload: bytes) -> None:
         """As Connection.post; what is posted while there is no stream is for a far end that is gone."""
-        if not self.mending:
+        if not self._link.over:
             super().post(kind, ident, payload)
 
     def _check_open(self) -> None:
@@ -403,6 +405,10 @@ class LastingConnection(Connection):
         hub().forget(stream.reader.fd)
         link.stop_writing()
         stream.process.end(END_WAIT)
+        for lock in (link._writing, link.reading):  # whoever is still at it sees the end now
+            _wait_for(lock)
+        for fd in (stream.reader.fd, stream.write_fd):
+            hub().forget(fd)
         self._dropped.detach()
         closing.release(stream, link)
         with self._changed:
@@ -543,6 +549,12 @@ class LastingConnection(Connection):
         if process is not None:
             process.returncode = 0
             process.close_pipes()
+
+
+def _wait_for(lock: LockType) -> None:
+    """Until whoever holds it has let go."""
+    with lock:
+        pass
 
 
 def _kept(request: Request, segments: Sequence[Any]) -> list[Any]:

@@ -24,6 +24,8 @@ AHEAD = 16 << 20
 """Bytes of output of one request that may be under way, instead of wire.WINDOW: so many it may print unattended."""
 LOOK = 500
 """Milliseconds between looks at whether the stream has been exchanged, for who waits to write."""
+SETTLE = 500
+"""Milliseconds after which what was being started when the near end went has been started."""
 DETACH = b"detach"
 """What a BYE says that does not end the work."""
 OPTIONS = 4
@@ -71,7 +73,7 @@ class Outgoing:
             if have > 0:
                 self.size -= sum([len(frame) for frame in self.frames[:have]])
                 del self.frames[:have]
-                self.first, self._at = count, self._at - have
+                self.first, self._at = self.first + have, self._at - have
 
     def rewind(self, count):
         """On a new stream: all from number `count` on is written again."""
@@ -382,18 +384,24 @@ class Keeping:
         poll = select.poll()
         poll.register(self.listener.fileno(), select.POLLIN)
         poll.register(self._told_read, select.POLLIN)
+        settled = True
         while True:
             left = None
             if not self.attached:
                 left = max(0, self._lost_at + self.order["seconds"] - time.monotonic()) * 1000
-            ready = [fd for fd, _ in poll.poll(left)]
+            ready = [fd for fd, _ in poll.poll(left if settled else SETTLE)]
             if self._told_read in ready:
                 os.read(self._told_read, 64)
+                settled = False
             elif ready:
                 try:
                     self._meet()
                 except Exception as error:  # whoever it was: the next may be better
                     sys.stderr.write("attaching failed: %s\n" % error)
+            elif not settled:  # what was just being started is running by now
+                settled = True
+                if not self.attached:
+                    self._print_ahead()
             elif left is not None and not self.attached:
                 self.far.ended("nobody came in time")
 
