@@ -559,7 +559,7 @@ def test_breaks_in_the_midst_of_everything(far_away, tmp_path):
             thread.start()
         cuts = 0
         while any(thread.is_alive() for thread in threads) and cuts < 40:
-            time.sleep(0.3)
+            time.sleep(0.1)
             cut(far)
             cuts += 1
         for thread in threads:
@@ -567,7 +567,7 @@ def test_breaks_in_the_midst_of_everything(far_away, tmp_path):
         assert not any(thread.is_alive() for thread in threads)
         assert far.ping(BOUND) < BOUND  # the last cut is mended: it hears that it is closed
     assert not failures, failures
-    assert cuts > 3
+    assert cuts > 1
 
 
 def test_a_stream_that_falls_silent_is_left_for_another(far_away, tmp_path):
