@@ -327,3 +327,17 @@ def test_bad_pairs(box):
         interact(box.program(["true"]), other.program(["true"]))
     with pytest.raises(ConfigError, match="cannot read"):
         box.program(["true"], files={"a": Path("/no/such/file")})
+
+
+@pytest.mark.parametrize("name", ["contestant", "referee"])
+def test_who_was_first_is_told_however_soon_the_other_follows(box, name):
+    """Whoever waits ends in the moment in which it hears of the other's end, often before that is noted."""
+    ends, follows = "exit 3", "read x; exit 4"
+    for _ in range(20):
+        programs = box.program(ends), box.program(follows)
+        done = interact(*(programs if name == "contestant" else reversed(programs)))
+        assert done.first == done.failed_first == name
+    killed = box.limited(time="50ms").program("while :; do :; done"), box.program(follows)
+    for _ in range(10):
+        done = interact(*(killed if name == "contestant" else reversed(killed)))
+        assert done.first == done.failed_first == name

@@ -17,6 +17,10 @@ if TYPES:
     from typing import Any
 
 
+MOMENT = 0.05
+"""Seconds within which the kernel closes all pipes of one that ends; on a busy machine not all at once."""
+AT_ONCE = 0.25
+"""Seconds in which somebody who has ended is surely noted to have."""
 ALONE = "the other of the pair was not started"
 
 
@@ -34,7 +38,11 @@ class Player(JailedCommand):
         self.last = False  # nothing more is to be heard
         self.waiting = -1  # its stdout, while it is not read
         self.ended = None
-        self.timer = None
+        self.deaf = self.silent = None  # when it was found to have closed its stdin, and its stdout
+        self.left = None
+        self.timer: Any = None
+        self.patience: Any = None
+        self.impatient = False
         self.begun = False
         super().__init__(jails, ident, order)
         self.begun = True
@@ -42,6 +50,8 @@ class Player(JailedCommand):
 
     def flush(self):
         super().flush()
+        if self.impatient:
+            self._close_stdin()
         if self.begun and not self.joined and (self.partner is not None or self.cancelled):
             self._join(None if self.cancelled else self.jails.commands.get(self.partner))
 
@@ -76,6 +86,8 @@ class Player(JailedCommand):
         except BlockingIOError:
             return False
         if not piece:
+            self.silent = time.monotonic()
+            self._note_leaving()
             self._drop(fd)
             if self.peer is not None:
                 self.peer.hear_no_more()
@@ -113,7 +125,24 @@ class Player(JailedCommand):
     def hear_no_more(self):
         self.last = True
         if not self.held:
+            self._end_input()
+
+    def _end_input(self):
+        """Let it read an end of file; if it has closed its stdout, and so may just be ending, only after a moment."""
+        if self._stdin < 0:
+            return
+        if _is_broken(self._stdin):
+            self._find_deaf()
+        elif self.silent is None or self.ended is not None:
             self._close_stdin()
+        elif self.patience is None:
+            self.patience = threading.Timer(MOMENT, self._be_impatient)
+            self.patience.daemon = True
+            self.patience.start()
+
+    def _be_impatient(self):
+        self.impatient = True
+        self.jails.wake()
 
     def _pass_on(self):
         """Hand over what there is room for."""
@@ -126,11 +155,11 @@ class Player(JailedCommand):
         except OSError:
             broken = True
         if broken:
-            self._deafen()
+            self._find_deaf()
         elif self.held:
             self._heed()
         elif self.last:
-            self._close_stdin()
+            self._end_input()
         else:
             self._heed()
             self.peer.resume()
@@ -139,6 +168,11 @@ class Player(JailedCommand):
         """Be told when there is room, if something waits for it; and in any case when nobody reads its stdin any more."""
         if self._stdin >= 0:
             self.jails.heed(self._stdin, self, select.EPOLLOUT if self.held else 0)
+
+    def _find_deaf(self):
+        self.deaf = time.monotonic()
+        self._note_leaving()
+        self._deafen()
 
     def _deafen(self):
         """It has closed its stdin, or ended."""
@@ -155,6 +189,11 @@ class Player(JailedCommand):
         super()._close_stdin()
 
     # --- its end ------------------------------------------------------------------------------------------------
+
+    def _note_leaving(self):
+        """Who ends, closes both within a moment, in any order."""
+        if self.deaf is not None and self.silent is not None and self.deaf - self.silent < AT_ONCE:
+            self.left = self.silent
 
     def drain(self):
         self.ended = time.monotonic()
@@ -175,7 +214,11 @@ class Player(JailedCommand):
         self.timer.start()
 
     def result(self):
-        return dict(super().result(), ended=self.ended)
+        """With when it ended: as its pipes told, if it was only then that it ended, since that is what the other may know of
+        before anybody has noted the end itself."""
+        ended = self.answer["report"]["ended"]
+        left = self.left if self.left is not None and ended - self.left < AT_ONCE else ended
+        return dict(super().result(), ended=min(ended, left))
 
     def close(self):
         super().close()

@@ -35,6 +35,7 @@ class Execution:
         self.cause: Any = None
         self.began: Any = None
         self.killed_at: Any = None
+        self.first_kill: Any = None
         self.failed: Any = None
         self.tries = 0
         self.starts = 0
@@ -174,7 +175,7 @@ class Execution:
         if self.cause is None:
             self.cause = (kind, words)
         if self.killed_at is None:
-            self.killed_at = time.monotonic()
+            self.killed_at = self.first_kill = time.monotonic()
             try:
                 self.slot.init.send({"do": "kill"})
             except OSError:
@@ -199,7 +200,8 @@ class Execution:
 
     def report(self, about, missing, engine="native"):
         """All there is to say; `about` is what init told, or None if it told nothing."""
-        figures, sources = self._figures(about)
+        ended = time.monotonic() if about is None else about["ended"]
+        figures, sources = self._figures(about, ended)
         status = None if about is None else about["status"]
         watched = (about or {}).get("watched") or {}
         cause = self.cause
@@ -230,6 +232,7 @@ class Execution:
             "engine": engine,
             "missing": sorted(missing),
             "reasons": dict(missing),
+            "ended": ended if self.first_kill is None else min(ended, self.first_kill),
             "sources": sources,
             "usage": figures,
             "outputs": outputs,
@@ -242,9 +245,8 @@ class Execution:
             return self.slot.group.memory_killed()
         return limit is not None and about is not None and about["largest"] > limit
 
-    def _figures(self, about):
+    def _figures(self, about, ended):
         """(usage, where each figure comes from)."""
-        ended = time.monotonic() if about is None else about["ended"]
         self._note_start()
         used = dict.fromkeys(
             (
