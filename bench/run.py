@@ -19,7 +19,8 @@ from bench import install, picture, report, world
 from bench.harness import Bench
 
 FAMILIES = (
-    "warm", "cold", "command_line", "bootstrap", "many", "held", "fanout", "traced", "payload", "files", "soak",
+    "warm", "cold", "command_line", "bootstrap", "many", "held", "fanout", "traced", "payload", "files", "bridge",
+    "soak",
 )  # fmt: skip
 HERE = Path(__file__).parent
 
