@@ -20,7 +20,7 @@ USER = "outrider-a"
 JOB = '#!/bin/sh\necho "job for $1 with $SLURM_X in $(pwd)"\n'
 # In the container: a step with its stdin, a job with a script that lies there, and what the policy holds back.
 SCRIPT = r"""
-set -ex
+set -e
 test ! -e /usr/bin/sbatch || test "$1" = bwrap
 squeue --noheader >/dev/null
 printf 'through srun' | srun --ntasks=1 --chdir=/ cat; echo
@@ -85,7 +85,7 @@ class Site:
         assert server.stdout is not None and "serving" in server.stdout.readline()
         return server
 
-    def inside(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+    def inside(self, words: list[str], timeout: float = 40) -> subprocess.CompletedProcess[str]:
         image = [] if self.image is None else ["--image", self.image]
         bind = (
             ["--bind", f"{self.data}:/inside"]
@@ -111,7 +111,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=timeout,
         )
 
 
