@@ -256,7 +256,7 @@ def test_another_root_and_an_image(tmp_path):
     (root / "mark").write_text("here\n")
     for path in (tmp_path, root, root / "bin"):
         path.chmod(0o755)
-    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OUTRIDER_IMAGES": str(tmp_path / "unpacked")}
     script = ("--", "/bin/sh", "-c", "read -r line < /mark; echo $line")
     done = sandbox("run", "--rootfs", "root", *script, cwd=tmp_path, env=env)
     assert (done.stdout, done.returncode) == (b"here\n", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import threading
 import time
@@ -77,11 +78,15 @@ def test_an_image(route, tmp_path, monkeypatch):
     (root / "bin" / "sh").chmod(0o755)
     (root / "mark").write_text("of the image\n")
     images.add("small", root)
-    jail = Route(*route.hops[:-1]) | sandbox(**LIMITS, image="small")
-    for _ in range(2):  # the second finds it there
-        with jail.open() as box:
-            done = box.run(["/bin/sh", "-c", "read -r line < /mark; echo $line; echo x > /mark"])
-            assert (done.text, done.verdict) == ("of the image", "RE")
+    before, there = Route(*route.hops[:-1]), f"/tmp/outrider-images-{secrets.token_hex(8)}"
+    jail = (before | sandbox(**LIMITS, image="small")).options(env={"OUTRIDER_IMAGES": there})
+    try:
+        for _ in range(2):  # the second finds it there
+            with jail.open() as box:
+                done = box.run(["/bin/sh", "-c", "read -r line < /mark; echo $line; echo x > /mark"])
+                assert (done.text, done.verdict) == ("of the image", "RE")
+    finally:
+        before.run(["rm", "-rf", there], check=True)
 
 
 def test_in_a_container(docker, census):
