@@ -152,7 +152,7 @@ def owner_name(pid: int) -> str:
 
 def in_container(pid: int) -> bool:
     try:
-        groups = Path(f"/proc/{pid}/cgroup").read_text()
+        groups = Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
     except OSError:
         return False
     return "/docker/" in groups or "libpod" in groups
