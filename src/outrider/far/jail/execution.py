@@ -318,8 +318,20 @@ def _largest(about, watched):
     return seen if told <= about["launcher"] and seen else max(told, seen)
 
 
+_known = {}
+
+
 def rlimits(limits, slot):
     """[(resource, soft, hard)] of a job, never above what this process may set."""
+    key = (slot.group is not None and bool(slot.group.version), *sorted(limits.items()))
+    if key not in _known:
+        if len(_known) > 100:
+            _known.clear()
+        _known[key] = _rlimits(limits, slot)
+    return _known[key]
+
+
+def _rlimits(limits, slot):
     most = resource.RLIM_INFINITY
     wanted = {
         resource.RLIMIT_MEMLOCK: (65536, 65536),

@@ -211,6 +211,8 @@ class Warden:
             self.listen(each.child.fd, lambda: self._from_child(each))
         elif "done" in message:
             self._done(each, message["done"])
+        elif "left" in message:
+            self._make_ready(each, clean=each.view.network or not message["left"])
 
     def _from_child(self, each):
         message, fds = each.child.receive()
@@ -347,18 +349,23 @@ class Warden:
         job = each.job
         if job is None:
             return
-        clean = not about["stuck"] and (about["connections"] == 0 or each.view.network)
         if _readable(each.child.fd):
             job.failed = each.child.receive()[0]
         self.report(each, job, about)
+        each.state = slot.BUILDING
         self._let_go(each)
+        if about["stuck"]:
+            self._retire(each)
+
+    def _make_ready(self, each, clean):
+        """After a job, and its report."""
         if not clean or self._superfluous(each) or (each.group is not None and not each.group.empty()):
             self._retire(each)
         else:
             try:
                 if each.group is not None:
                     each.group.renew()
-                each.arm(job.shape)
+                each.arm(each.shape)
             except OSError:
                 self._retire(each)
 
@@ -366,9 +373,9 @@ class Warden:
         """True if there are enough used slots of its kind that wait, or nobody takes any."""
         if False not in self.wanted.get(each.key, ()):
             return True
-        alike = self._of(each.key)
-        running = sum(other.state == slot.RUNNING for other in alike)
-        idle = sum(other.used and other.state in (slot.ARMED, slot.BUILDING) for other in alike)
+        others = [other for other in self._of(each.key) if other is not each]
+        running = 1 + sum(other.state == slot.RUNNING for other in others)
+        idle = sum(other.used and other.state in (slot.ARMED, slot.BUILDING) for other in others)
         return idle > min(KEPT, max(READY, running))
 
     def report(self, each, job, about):
