@@ -9,6 +9,13 @@ LARGE = 64 * 1024
 """Bytes from which on a message goes in a file in memory, whose descriptor is sent: a socket takes only so much at once."""
 MOST_FDS = 16
 _PLAIN, _IN_FILE = b"\0", b"\1"
+RESULTS = b"\2"
+"""How what begins that is not ours to read: the other end is no Python."""
+
+
+def plain(message):
+    """The bytes that a small message is sent as."""
+    return _PLAIN + marshal.dumps(message, 2)
 
 
 def pair():
@@ -30,18 +37,19 @@ class Channel:
         if len(body) > LARGE:
             file = in_memory(body)
             try:
-                self._send(_IN_FILE, [*fds, file])
+                self.send_bytes(_IN_FILE, [*fds, file])
             finally:
                 os.close(file)
         else:
-            self._send(_PLAIN + body, fds)
+            self.send_bytes(_PLAIN + body, fds)
 
     def send_raw(self, body):
         """Send bytes as they are: for whoever does not read messages yet."""
         self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 2 * len(body) + LARGE)
         self._socket.sendmsg([body], [], _socket.MSG_NOSIGNAL)
 
-    def _send(self, body, fds):
+    def send_bytes(self, body, fds=()):
+        """Send bytes as they are, with descriptors."""
         rights = (
             [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("%di" % len(fds), *fds))] if fds else []
         )
@@ -66,7 +74,7 @@ class Channel:
             return None, fds
         if body[:1] == _IN_FILE:
             return marshal.loads(_contents(fds.pop())), fds
-        return marshal.loads(body[1:]), fds
+        return {"results": body} if body[:1] == RESULTS else marshal.loads(body[1:]), fds
 
     def _take(self):
         room = _socket.CMSG_SPACE(MOST_FDS * 4)

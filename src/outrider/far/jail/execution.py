@@ -7,7 +7,7 @@ import stat
 import struct
 import time
 
-from . import cgroups, collecting, job, seccomp, syscalls, verdict
+from . import cgroups, collecting, seccomp, starter, syscalls, verdict
 
 TYPES = False
 if TYPES:
@@ -69,7 +69,7 @@ class Execution:
         if not slot.alone:
             self._give_pipes(slot.owner)
         environment = {
-            "PATH": job.PATH,
+            "PATH": starter.PATH,
             "HOME": self.spec["folder"],
             "TMPDIR": "/tmp",  # the job's own
             "LANG": "C.UTF-8",
@@ -216,7 +216,7 @@ class Execution:
         )
         if self.failed is not None and self.cause is None:
             kind = verdict.SE if self.failed["ours"] else verdict.RE
-            message = self.failed["failed"]
+            message, code = self.failed["failed"], self.failed.get("code") or code
         if figures.pop("refused_processes", False) and kind in (verdict.RE, verdict.OK):
             message = (
                 message + "; " if message else ""

@@ -47,7 +47,6 @@ class Init:
         self.child = 0
         self.watch = None
         self.usage: Any = None
-        self.began = about["began"]
 
     def run(self):
         syscalls.close_all_but({self.own.fd})
@@ -90,14 +89,19 @@ class Init:
             os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-        syscalls.prctl(syscalls.PDEATHSIG, 9)
-        syscalls.prctl(syscalls.DUMPABLE, 0)
+        self._protect()
         os.umask(0o022)
         syscalls.sethostname(NAME)
         if not self.view.network:
             syscalls.raise_loopback()
         self.counter = root.enter(self.view)
         self._bind_children()
+
+    @staticmethod
+    def _protect():
+        """Whenever its user ids have changed, the kernel takes this back."""
+        syscalls.prctl(syscalls.PDEATHSIG, 9)
+        syscalls.prctl(syscalls.DUMPABLE, 0)
 
     @staticmethod
     def _bind_children():
@@ -111,12 +115,14 @@ class Init:
         syscalls.prctl(syscalls.NO_NEW_PRIVS, 1)
 
     def _obey(self):
-        order, _ = self.own.receive()
+        order, fds = self.own.receive()
         if order is None:
             os._exit(0)
         what = order["do"]
         if what == "arm":
             self._arm(order["shape"])
+        elif what == "put":
+            self._put(order["inputs"], *fds)
         elif what == "kill":
             self._kill_all()
         elif what == "watch":
@@ -127,6 +133,16 @@ class Init:
             except OSError:
                 pass
 
+    def _put(self, inputs, gate):
+        """The job waits until something comes through `gate`."""
+        try:
+            job.put(self.view.folder, inputs)
+            os.write(gate, b"x")
+        except OSError as error:
+            self.own.send({"not put": "%s: %s" % (error.filename, error.strerror)})
+        finally:
+            os.close(gate)
+
     def _arm(self, shape):
         """A new scratch space, new System V memory and queues, and a child that waits in them."""
         if self.child:
@@ -135,10 +151,10 @@ class Init:
         root.renew_scratch(self.view, *shape)
         syscalls.unshare(syscalls.NEWIPC)
         self._count_from_one()
-        self.began[:] = bytes(8)
         self.usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.written = watching.written()
-        self.child, theirs = job.make(self.view, self.about, self.began, self.own.close)
+        self.child, theirs = job.make(self.about["preparation"], self.alone)
+        self._protect()
         self.own.send({"child": 1}, [theirs])
         os.close(theirs)
 

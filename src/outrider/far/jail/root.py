@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 
-from . import syscalls
+from . import starter, syscalls
 from .syscalls import BIND, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, REC, REMOUNT
 
 PLACES = ("/dev/pts", "/dev/mqueue", "/dev/shm", "/mnt", "/media", "/srv")  # a mount point only
@@ -47,7 +47,7 @@ ETC = (
     "timezone",
 )
 DEVICES = ("null", "zero", "full", "random", "urandom")
-OWN = ("dev", "proc", "sys", "tmp", "run", "etc")
+OWN = ("dev", "proc", "sys", "tmp", "run", "etc", starter.NAME[1:])
 """Top folders that are never bound from a root folder of the caller's (`etc` is, but file by file)."""
 SCRATCH = "/.scratch"
 JOB = 1000
@@ -144,6 +144,8 @@ class View:
                 _carry(base + "/" + name, self.path + "/" + name)
         self._etc(base)
         self._devices()
+        _write(self.path + starter.NAME, starter.program(syscalls.MACHINE))
+        os.chmod(self.path + starter.NAME, 0o555)
         for name in ("/proc", "/tmp", "/var/tmp", "/run", "/sys", SCRATCH, self.folder):
             _makedirs(self._inside(name))
         for number, (source, inside, writable) in enumerate(self.binds):

@@ -5,7 +5,7 @@ import os
 import struct
 
 from .. import channel
-from . import init, syscalls
+from . import init, starter, syscalls
 
 BUILDING, ARMED, RUNNING, GONE = "building", "armed", "running", "gone"
 
@@ -31,9 +31,10 @@ class Slot:
         self.box = -1
         own, theirs = channel.pair()
         self.listener = self.timer = -1
-        self.shared = mmap.mmap(-1, 8)
+        self.note = channel.in_memory(bytes(16))
+        self.shared = mmap.mmap(self.note, 16, prot=mmap.PROT_READ)
         try:
-            self.pid = self._clone(theirs, dict(about, began=self.shared))
+            self.pid = self._clone(theirs, about)
             self.init = channel.Channel(own)
             ids.write(self.pid, self.ids)
             self.init.send({"do": "begin"})
@@ -55,12 +56,17 @@ class Slot:
     @property
     def began(self):
         """When the job became its program, on the monotonic clock; 0.0 before."""
-        return struct.unpack("d", self.shared[:])[0]
+        seconds, parts = struct.unpack("qq", self.shared[:])
+        return seconds + parts / 1e9
 
     @property
     def owner(self):
         """The job's (uid, gid) on the host."""
         return self.ids if self.alone else (self.ids[0] + 1, self.ids[1] + 1)
+
+    def wait_for(self, fd):
+        """`fd`: the channel to the next child."""
+        self.child = starter.Starter(fd, self)
 
     def armed(self, told, fds):
         """The child is ready, and says what it has for the warden."""
@@ -72,6 +78,7 @@ class Slot:
         """Have init make the next child, with a scratch space of this shape: (bytes, inodes)."""
         self.state = BUILDING
         self.shape = shape
+        os.pwrite(self.note, bytes(16), 0)
         self.init.send({"do": "arm", "shape": shape})
 
     def let_go(self):
@@ -92,6 +99,7 @@ class Slot:
             self.init.close()
             self.let_go()
             self.shared.close()
+            os.close(self.note)
 
     def kill(self):
         """Kill init, which ends its channel."""

@@ -13,13 +13,12 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 
 MACHINE = os.uname().machine
 NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "capset": 126, "seccomp": 317, "perf_event_open": 298},
-    "aarch64": {"clone": 220, "pivot_root": 41, "capset": 91, "seccomp": 277, "perf_event_open": 241},
+    "x86_64": {"clone": 56, "pivot_root": 155, "perf_event_open": 298},
+    "aarch64": {"clone": 220, "pivot_root": 41, "perf_event_open": 241},
 }.get(MACHINE, {})
 """Empty on a machine whose numbers are not known here."""
 OPENAT2, CLOSE_RANGE, MOUNT_SETATTR = 437, 436, 442
 """Calls newer than 5.0 have the same number everywhere."""
-LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -88,12 +87,6 @@ def drop_bounding_set():
         number += 1
 
 
-def drop_capabilities():
-    head = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    check(_libc.syscall(NUMBERS["capset"], head, nothing), "capset")
-
-
 def has_capability(number):
     """True if this process has it in its own user namespace."""
     with open("/proc/self/status") as file:
@@ -113,16 +106,6 @@ def open_beneath(folder, path, flags):
     return check(fd, "open of %s" % os.fsdecode(path))
 
 
-def close_on_exec_from(first):
-    """All descriptors from `first` on are closed when a program is started."""
-    if _libc.syscall(CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), 4) < 0:
-        for fd in range(first, 256):  # before Linux 5.11; all of ours are so anyway
-            try:
-                os.set_inheritable(fd, False)
-            except OSError:
-                pass
-
-
 def close_all_but(kept):
     """Close every descriptor that is not among `kept`."""
     first = 0
@@ -130,30 +113,6 @@ def close_all_but(kept):
         if fd > first and _libc.syscall(CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(fd - 1), 0) < 0:
             os.closerange(first, min(fd, os.sysconf("SC_OPEN_MAX")))
         first = fd + 1
-
-
-def listen_to_filter(program):
-    """Set the filter (BPF instructions as bytes); the descriptor on which it reports what it stops."""
-    body = ctypes.create_string_buffer(program, len(program))
-
-    class Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-
-    whole = Program(len(program) // 8, ctypes.cast(body, ctypes.c_void_p))
-    set_filter, new_listener = 1, 8
-    call = _libc.syscall(NUMBERS["seccomp"], set_filter, new_listener, ctypes.byref(whole))
-    return check(call, "seccomp")
-
-
-def keep_to_own_sockets():
-    """Where the network is the host's: no abstract socket of processes outside can be reached. OSError before Linux 6.12."""
-    abstract_sockets, signals = 1, 2
-    rules = (ctypes.c_uint64 * 3)(0, 0, abstract_sockets | signals)
-    fd = check(_libc.syscall(LANDLOCK_CREATE_RULESET, rules, ctypes.c_size_t(24), 0), "landlock")
-    try:
-        check(_libc.syscall(LANDLOCK_RESTRICT_SELF, fd, 0), "landlock")
-    finally:
-        os.close(fd)
 
 
 def stopped_call(listener):
@@ -168,17 +127,23 @@ def stopped_call(listener):
     return pid, machine, number, arguments
 
 
-def count_time():
-    """A descriptor that counts this process's time on processors, and that of all it starts, from the next exec on.
-
-    Read it as an unsigned 64-bit number of nanoseconds.
-    """
-
+def _task_clock():
     software, task_clock, size = 1, 1, 64
     disabled, inherit, no_kernel, no_hypervisor, on_exec = 1, 2, 32, 64, 1 << 12
     flags = disabled | inherit | no_kernel | no_hypervisor | on_exec
-    about = struct.pack("=IIQQQQQ", software, size, task_clock, 0, 0, 0, flags).ljust(size, b"\0")
-    room = ctypes.create_string_buffer(about, size)
+    return struct.pack("=IIQQQQQ", software, size, task_clock, 0, 0, 0, flags).ljust(size, b"\0")
+
+
+TASK_CLOCK = _task_clock()
+"""What to ask perf_event_open for: a process's time on processors, and that of all it starts, from the next exec on.
+
+Read it as an unsigned 64-bit number of nanoseconds.
+"""
+
+
+def count_time():
+    """A descriptor that counts this process's time so."""
+    room = ctypes.create_string_buffer(TASK_CLOCK, len(TASK_CLOCK))
     close_on_exec = ctypes.c_ulong(8)
     call = _libc.syscall(NUMBERS["perf_event_open"], room, 0, -1, -1, close_on_exec)
     return check(call, "perf_event_open")

@@ -10,7 +10,7 @@ import select
 import time
 
 from .. import channel
-from . import cgroups, execution, guarantees, ids, probe, root, seccomp, slot, syscalls
+from . import cgroups, execution, guarantees, ids, probe, root, seccomp, slot, starter, syscalls, verdict
 
 TYPES = False
 if TYPES:
@@ -80,6 +80,7 @@ class Warden:
         self.waiting = []
         self.jobs = {}
         self.wanted = {}
+        self.preparations = {}
         self.resting: Any = None
         self.handlers = {}
         self.poll = select.poll()
@@ -183,16 +184,13 @@ class Warden:
     def _build(self, key, shape):
         view = self.views.get(key)
         group = self.cgroups.make()
-        about = {
-            "filter": seccomp.program(
-                self.machine,
-                counted=group is not None,
-                shared=any(writable for _, _, writable in view.binds),
-            ),
-            "count_time": group is None,
-        }
+        shared = any(writable for _, _, writable in view.binds)
+        known = view.network, view.folder, group is None, shared
+        if known not in self.preparations:
+            program = seccomp.program(self.machine, counted=group is not None, shared=shared)
+            self.preparations[known] = starter.preparation(view.folder, program, group is None, view.network)
         try:
-            made = slot.Slot(key, view, self.ids, group, shape, about)
+            made = slot.Slot(key, view, self.ids, group, shape, {"preparation": self.preparations[known]})
         except OSError:
             self.cgroups.drop(group)
             raise
@@ -207,8 +205,11 @@ class Warden:
             why = "" if message is None else message["broken"]
             return self._lost(each, why)
         if "child" in message:
-            each.child = channel.Channel(fds[0])
+            each.wait_for(fds[0])
             self.listen(each.child.fd, lambda: self._from_child(each))
+        elif "not put" in message:
+            if each.job is not None:
+                each.job.end(verdict.SE, message["not put"])
         elif "done" in message:
             self._done(each, message["done"])
         elif "left" in message:
@@ -333,7 +334,7 @@ class Warden:
             job.start(each)
         except (OSError, ValueError) as error:
             self._retire(each)
-            if job.take_back():  # the slot was killed just now
+            if isinstance(error, OSError) and job.take_back():  # the slot was killed just now
                 self.waiting.insert(0, job)
             else:
                 self.refuse(job, str(error))
@@ -384,6 +385,8 @@ class Warden:
         self.jobs.pop(job.ident, None)
         self.resting = None if self.jobs else time.monotonic() + REST
         status = 9 if about is None else about["status"]
+        if report["exit_code"] is not None:
+            status = report["exit_code"] << 8
         self.far.send({"id": job.ident, "status": status, "report": report})
 
     def close(self):

@@ -54,15 +54,15 @@ def connections():
     for a while, names of sockets that the kernel has not collected yet, and bytes that its loopback has counted.
     """
     left = 0
-    for line in _read_kept("/proc/net/sockstat").splitlines():
+    for line in _read("/proc/net/sockstat").splitlines():
         if line.startswith(b"TCP:"):
             words = line.split()
             left = int(words[words.index(b"orphan") + 1]) + int(words[words.index(b"tw") + 1])
-    for line in _read_kept("/proc/net/dev").splitlines():
+    for line in _read("/proc/net/dev").splitlines():
         name, _, counted = line.partition(b":")
         if name.strip() == b"lo":
             left += int(counted.split()[0])
-    return left + sum(len(line.split()) > 7 for line in _read_kept("/proc/net/unix").splitlines()[1:])
+    return left + sum(len(line.split()) > 7 for line in _read("/proc/net/unix").splitlines()[1:])
 
 
 def _pids():
