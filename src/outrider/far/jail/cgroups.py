@@ -294,8 +294,7 @@ class Version1(Group):
         ]
 
     def _peak(self):
-        peak = self.files.number(self.memory + "/memory.max_usage_in_bytes")
-        return None if peak is None else max(0, peak - self.baseline)
+        return self.files.number(self.memory + "/memory.max_usage_in_bytes")
 
     def seconds(self):
         """Processor time of all that has run in it since `prepare`, in seconds."""
@@ -368,8 +367,7 @@ class Version2(Group):
         return [table.get(name, 0) for name in ("usage_usec", "user_usec", "system_usec")]
 
     def _peak(self):
-        peak = self.files.number(self._file("memory.peak"))
-        return None if peak is None else max(0, peak - self.baseline)
+        return self.files.number(self._file("memory.peak"))
 
     def seconds(self):
         return (self._times()[0] - self.before["times"][0]) / 1e6

@@ -7,7 +7,9 @@ import struct
 from .. import channel
 from . import init, starter, syscalls
 
-BUILDING, ARMED, RUNNING, GONE = "building", "armed", "running", "gone"
+BUILDING, ARMED, RUNNING, CLEANED, GONE = "building", "armed", "running", "cleaned", "gone"
+SOON = (BUILDING, CLEANED)
+"""It will be armed."""
 
 
 class Slot:

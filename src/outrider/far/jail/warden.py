@@ -156,7 +156,7 @@ class Warden:
             fresh = job.spec["fresh"]
             alike = sum(other.key == job.key and other.spec["fresh"] == fresh for other in self.waiting)
             if alike > sum(
-                each.state == slot.BUILDING and not (fresh and each.used) for each in self._of(job.key)
+                each.state in slot.SOON and not (fresh and each.used) for each in self._of(job.key)
             ):
                 return job.key, job.shape
         for key, wanted in self.wanted.items():
@@ -324,7 +324,7 @@ class Warden:
                 shaped[0].state = slot.RUNNING
                 self._start(shaped[0], job)
             elif ready and not any(
-                each.shape == job.shape and each.state == slot.BUILDING for each in self._of(job.key)
+                each.shape == job.shape and each.state in slot.SOON for each in self._of(job.key)
             ):
                 self._let_go(ready[0])
                 ready[0].arm(job.shape)
@@ -353,13 +353,15 @@ class Warden:
         if _readable(each.child.fd):
             job.failed = each.child.receive()[0]
         self.report(each, job, about)
-        each.state = slot.BUILDING
+        each.state = slot.CLEANED
         self._let_go(each)
         if about["stuck"]:
             self._retire(each)
 
     def _make_ready(self, each, clean):
-        """After a job, and its report."""
+        """After a job, and its report; not after a child that was let go before it had one."""
+        if each.state != slot.CLEANED:
+            return
         if not clean or self._superfluous(each) or (each.group is not None and not each.group.empty()):
             self._retire(each)
         else:
@@ -376,7 +378,7 @@ class Warden:
             return True
         others = [other for other in self._of(each.key) if other is not each]
         running = 1 + sum(other.state == slot.RUNNING for other in others)
-        idle = sum(other.used and other.state in (slot.ARMED, slot.BUILDING) for other in others)
+        idle = sum(other.used and other.state in (slot.ARMED, *slot.SOON) for other in others)
         return idle > min(KEPT, max(READY, running))
 
     def report(self, each, job, about):
