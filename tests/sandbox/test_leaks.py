@@ -30,7 +30,9 @@ def test_nothing_grows(arena: Arena) -> None:
     for _ in range(len(WORDS)):
         arena.run(next(words))
     before, memory = at_rest(arena), memory_of(arena)
-    before["descriptors"] += 24  # of two jails that are kept, either may have had a job: then its group's files are open
+    before["descriptors"] += (
+        24  # of two jails that are kept, either may have had a job: then its group's files are open
+    )
     held = stock()
     for _ in range(RUNS // 8):
         requests = [arena.start(["/attacks/attack", *next(words)]) for _ in range(4)]

@@ -15,6 +15,8 @@ if TYPES:  # typing is slow to import, and annotations of attributes are not eva
     from typing import Any
 
 PIECE = 65536
+CLOSING = 3.0
+"""Seconds that the warden has to end all jails, and to remove what is left of them."""
 # The warden is started with nothing but its channel: its program comes as the first message.
 BOOT = """\
 import os,marshal,zlib
@@ -272,7 +274,8 @@ class Jails:
         self._poll.register(self._wake_read, select.EPOLLIN)
         self._start()
         self._poll.register(self._fd, select.EPOLLIN)
-        threading.Thread(target=self._run, name="outrider-jails", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="outrider-jails", daemon=True)
+        self._thread.start()
 
     def _start(self):
         from . import program  # type: ignore[attr-defined]  # made by loader.source: all of the warden's modules
@@ -371,8 +374,9 @@ class Jails:
             pass
 
     def close(self):
-        """Tell the warden that this is all: it ends every jail and goes."""
+        """Tell the warden that this is all. It ends every jail; killed while it cleans up, it would leave groups."""
         self.warden.hang_up()
+        self._thread.join(CLOSING)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
