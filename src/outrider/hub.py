@@ -52,10 +52,8 @@ class Hub:
         with self._lock:
             if unless():
                 return
-            try:
-                self._selector.register(fd, event, (ready, once))
-            except KeyError:
-                self._selector.modify(fd, event, (ready, once))
+            known = fd in self._selector.get_map()
+            (self._selector.modify if known else self._selector.register)(fd, event, (ready, once))
         self._wake()
 
     def later(self, seconds: float, ready: Callable[[], None]) -> None:
