@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -70,6 +71,24 @@ def test_the_descriptors_are_the_clients_own(host: Host, tmp_path: Path) -> None
             == 0
         )
     assert (tmp_path / "out").read_text().strip() == str(tmp_path / "out")
+
+
+def test_a_host_with_an_old_python(tmp_path: Path, python38: str) -> None:
+    shutil.copytree(bridge.HERE, tmp_path / "copied", ignore=shutil.ignore_patterns("__pycache__"))
+    host = Host(tmp_path / "d", "auto", allow="sh")
+    host.stop()
+    words = [python38, str(tmp_path / "copied" / "host"), *host.argv()[3:]]
+    host.argv = lambda: words  # type: ignore[method-assign]
+    host.start()
+    try:
+        client_there = [python38, "-I", "-S", str(host.folder / "v1" / "client.py"), str(host.folder)]
+        done = subprocess.run(
+            [*client_there, "sh", "-c", "cat; exit 5"], input=b"old", capture_output=True, timeout=20
+        )
+        assert (done.stdout, done.returncode) == (b"old", 5), done.stderr
+        assert (host.folder / "socket").is_socket()
+    finally:
+        host.stop()
 
 
 def test_what_a_command_does_not_read_stays_unread(host: Host, tmp_path: Path) -> None:

@@ -1,8 +1,20 @@
-"""`python -m outrider.bridge.host --dir FOLDER [--carrier C] [--jobs N] [--grace S] RULES...`: for hosts without click."""
+"""`python -m outrider.bridge.host --dir FOLDER [--carrier C] [--jobs N] [--grace S] RULES...`, without click.
+
+Also `python3 bridge/host --dir …`, from a copy of the folder `bridge` alone: on a host whose Python is too old for Outrider.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import types
+
+if not __package__:
+    # The names that the files here use, without importing Outrider for them.
+    here = os.path.dirname(os.path.abspath(__file__))
+    for name, path in (("outrider", []), ("outrider.bridge", [os.path.dirname(here)])):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = path
 
 from outrider.bridge.host.main import serve
 
