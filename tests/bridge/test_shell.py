@@ -122,6 +122,17 @@ def test_9_a_client_that_is_killed_takes_its_command_along(served: Served) -> No
     assert eventually(lambda: not running(marker))
 
 
+def test_9_a_command_that_is_to_be_kept_goes_on(served: Served, tmp_path: Path) -> None:
+    script = f"echo ready; sleep 1; head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2; echo done >'{tmp_path}/log'"
+    keep = {**os.environ, "OUTRIDER_BRIDGE_KEEP": "1"}
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": keep}
+    process = served.popen("sh", "-c", script, **options)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.kill()
+    process.communicate()
+    assert eventually((tmp_path / "log").exists)
+
+
 def test_9_a_command_that_ignores_hangups_is_made_to_end(served: Served) -> None:
     marker = f"3{uuid.uuid4().int % 10**8}"
     process = served.popen("sh", "-c", f"trap '' HUP; sleep {marker}; true", stdin=subprocess.DEVNULL)

@@ -144,8 +144,15 @@ run_fifo() {
             ;;
         exit)
             stop_copying
-            finish "$out_pid"
-            [ "$merged" ] || finish "$err_pid"
+            said=${rest#* } rest=${rest%% *}
+            if [ "$out_pid" ]; then
+                finish "$out_pid"
+                [ "$merged" ] || finish "$err_pid"
+            else
+                # It was over before any copying: what it said lies in the pipes.
+                case $said in *e*) cat <&6 >&2 ;; esac
+                case $said in *o*) cat <&5 ;; esac
+            fi
             done=1
             exit "$rest"
             ;;

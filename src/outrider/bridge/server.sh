@@ -15,7 +15,9 @@
 
 # shellcheck disable=SC2094,SC2329 # FIFOs are opened for both ends first, so that no open waits; some functions are called by their carrier's name
 set -u -f
+# Bytes are bytes here. Unless it was there before, the variable is not exported: commands do not see it.
 [[ -v LC_ALL ]] && locale_was=$LC_ALL
+unset LC_ALL
 LC_ALL=C
 umask 077
 
@@ -272,7 +274,7 @@ prepare() { # DIR: reads and judges the request, translates paths, goes to its f
         # shellcheck disable=SC2163 # NAME=VALUE, and the name was looked at
         env_permitted "${variable%%=*}" && export "$variable"
     done
-    if [[ -v locale_was ]]; then LC_ALL=$locale_was; else unset LC_ALL; fi
+    if [[ -v locale_was ]]; then export LC_ALL=$locale_was; fi
     return 0
 }
 
@@ -280,7 +282,12 @@ prepare() { # DIR: reads and judges the request, translates paths, goes to its f
 watch_fifo() { # PGID
     local signal
     while IFS= read -r signal <&5; do pass_on "$signal" "$1"; done
-    [[ $keep ]] || end_group "$1"
+    if [[ $keep ]]; then
+        tool cat <&"$drain" >/dev/null & # what it still prints must not hold it up
+        tool cat <&"$errors" >/dev/null
+    else
+        end_group "$1"
+    fi
 }
 
 pass_on() { # SIGNAL PGID
@@ -305,7 +312,7 @@ end_group() { # PGID
 nap() { read -r -t "$1" -u "$never" _; }
 
 answer_fifo() { # NUMBER END: runs request NUMBER; END is the descriptor that its outcome is written to
-    local end=$2 dir=$slots/$1 pid watcher status drain
+    local end=$2 dir=$slots/$1 pid watcher='' status drain errors said=''
     id=$1
     # Other requests' `end` must be held by nobody but the server: their clients would not see it go.
     [[ $closers ]] && eval "exec $closers"
@@ -317,31 +324,41 @@ answer_fifo() { # NUMBER END: runs request NUMBER; END is the descriptor that it
         printf 'fail %s\n' "${why//$'\n'/ }" >&"$end"
         return
     fi
-    { exec 4<>"$dir/in" 6<"$dir/in" 4<>"$dir/out" 7>"$dir/out" {drain}<"$dir/out" 4<>"$dir/err" 8>"$dir/err" 4>&-; } 2>/dev/null || return
-    [[ $keep ]] || exec {drain}<&-
+    { exec 4<>"$dir/in" 6<"$dir/in" 4<>"$dir/out" 7>"$dir/out" {drain}<"$dir/out" 4<>"$dir/err" 8>"$dir/err" {errors}<"$dir/err" 4>&-; } 2>/dev/null || return
     [[ $stdin == none ]] && exec 6</dev/null
     [[ $merged ]] && exec 8>&7
     set -m
     (
-        exec <&6 >&7 2>&8 3>&- 5<&- 6<&- 7>&- 8>&- {end}>&- {never}<&-
-        [[ $keep ]] && exec {drain}<&-
+        exec <&6 >&7 2>&8 3>&- 5<&- 6<&- 7>&- 8>&- {end}>&- {never}<&- {drain}<&- {errors}<&-
         exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
     ) &
     pid=$!
-    exec 6<&- 7>&- 8>&-
-    printf 'go\n' >&"$end"
-    (
-        exec 3>&- {end}>&-
-        watch_fifo "$pid"
-    ) &
-    watcher=$!
+    exec 6<&-
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
     set +m
     note started "started"
-    finish "$pid"
-    printf 'exit %s\n' "$status" >&"$end"
-    kill -s KILL "$watcher" 2>/dev/null
+    kill -s 0 "$pid" 2>/dev/null && nap .001
+    if kill -s 0 "$pid" 2>/dev/null; then
+        # The client starts to copy its streams, and somebody listens to what it says.
+        exec 7>&- 8>&-
+        [[ $keep ]] || exec {drain}<&- {errors}<&-
+        printf 'go\n' >&"$end"
+        (
+            exec 3>&- {end}>&-
+            watch_fifo "$pid"
+        ) &
+        watcher=$!
+        finish "$pid"
+    else
+        # It has ended already: what it printed lies in its pipes, and needs to be read only if there is any.
+        finish "$pid"
+        read -r -t 0 -u "$drain" && said+=o
+        read -r -t 0 -u "$errors" && said+=e
+        exec 7>&- 8>&-
+    fi
+    printf 'exit %s %s\n' "$status" "$said" >&"$end"
+    [[ $watcher ]] && kill -s KILL "$watcher" 2>/dev/null
     note ended "$status"
 }
 
