@@ -117,6 +117,41 @@ class Ours:
         there = {"far memory": far(far_side.resident), "far descriptors": far(far_side.descriptors)}
         return {**here, **there, "near threads": threading.active_count()}
 
+    # --- sandboxed jobs
+
+    def open_sandbox(self, ballast: int) -> None:
+        """A sandbox of this route; `ballast`: bytes that this process has in use beside."""
+        from outrider import Sandbox
+
+        self.ballast = bytearray(ballast)
+        self.ballast[::4096] = b"x" * len(self.ballast[::4096])
+        limits = {"time": 10, "wall": 20, "memory": "256M", "processes": 32, "output": "16M", "disk": "64M"}
+        self.box = Sandbox(self.route, **limits)
+
+    def jailed(self, argv: list[str], count: int, fresh: bool) -> list[float]:
+        box, times = self.box.limited(fresh=fresh), []
+        for _ in range(count):
+            started = time.perf_counter()
+            done = box.run(argv)
+            times.append(time.perf_counter() - started)
+            assert done.verdict == "OK", done
+        return times
+
+    def jailed_at_once(self, argv: list[str], count: int, at_once: int) -> float:
+        """Seconds until that many jobs are done, each in a pooled jail."""
+        started = time.perf_counter()
+        with ThreadPoolExecutor(at_once) as pool:
+            assert all(done.ok for done in pool.map(lambda _: self.box.run(argv), range(count)))
+        return time.perf_counter() - started
+
+    def jailed_once(self, program: str, words: list[str], limits: dict[str, Any]) -> dict[str, Any]:
+        """What a job used, and what it said."""
+        folder, _, name = program.rpartition("/")
+        box = self.box.limited(ro={folder: "/programs"}, **limits)
+        done = box.run([f"/programs/{name}", *words])
+        used = {"cpu_s": done.usage.cpu_s, "memory_bytes": done.usage.memory_bytes}
+        return {"usage": used, "stdout": done.stdout.decode()}
+
     def fan_out(self, python: str, count: int, at_once: int) -> float:
         """Seconds of one call on a group of that many local routes."""
         from outrider import Group, Route, local

@@ -20,7 +20,7 @@ from bench.harness import Bench
 
 FAMILIES = (
     "warm", "cold", "command_line", "bootstrap", "many", "held", "fanout", "traced", "payload", "files", "bridge",
-    "soak",
+    "sandbox", "soak",
 )  # fmt: skip
 HERE = Path(__file__).parent
 
