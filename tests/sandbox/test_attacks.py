@@ -25,7 +25,9 @@ def test_attack(arena: Arena, one: Attack) -> None:
         pytest.skip("one of many alike: run once under each engine")
     result = attack(arena, one)
     said = result.stdout + result.stderr
-    assert b"BREACH" not in said, explain(result)
+    # Where memory is only looked at now and then, a job may have had it before it was ended for it.
+    too_late = result.verdict == "MLE" and "memory of the tree" in arena.missing
+    assert too_late or b"BREACH" not in said, explain(result)
     assert arena.scene.secret.encode() not in said, explain(result)
     allowed = one.verdicts.split("|")
     if "MLE" in allowed and "memory of the tree" in arena.missing:  # then it is limits that turn it away

@@ -33,6 +33,8 @@ TIGHT: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("limits", "verdicts"), [row[1:] for row in TIGHT], ids=[row[0] for row in TIGHT])
 def test_tight_limits(arena: Arena, limits: dict[str, Any], verdicts: str) -> None:
+    if arena.kind.engine != "native" and (limits.get("open_files") or limits.get("stack")):
+        pytest.skip("the engine's own program needs more than that")
     result = arena.run(["mark", "there"], limits)
     assert result.verdict in verdicts.split("|"), explain(result)
     assert_nothing_happened(arena)
@@ -54,6 +56,9 @@ def test_tight_limits(arena: Arena, limits: dict[str, Any], verdicts: str) -> No
 def test_programs_that_cannot_start(arena: Arena, content: bytes | None, mode: int, code: int) -> None:
     inputs = [] if content is None else [["/box/program", content, mode]]
     result = arena.run_argv(["/box/program"], inputs=inputs)
+    if content == b"" and arena.kind.engine != "native":
+        assert result.exit_code == 0, "other engines have a shell read it"
+        return
     assert result.verdict == "RE", explain(result)
     assert result.exit_code in (code, 126, 127), explain(result)
     assert result.message

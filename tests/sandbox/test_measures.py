@@ -29,6 +29,7 @@ def test_processes_of_one_job_are_not_the_next_ones(arena: Arena) -> None:
 
 
 def test_time_of_one_job_is_not_the_next_ones(arena: Arena) -> None:
+    need(arena, ("cpu time of the tree",))
     hog, small = arena.run(["hog", "0.3"]), arena.run(["mark"])
     assert 0.29 <= hog.usage.cpu_s <= 0.36, explain(hog)
     assert small.usage.cpu_s <= 0.05, explain(small)

@@ -123,6 +123,8 @@ class Group:
     version = 0
     source = ""
     door = "cgroup.procs"
+    step = 0.25
+    """Seconds between two looks at the least that is looked at."""
 
     def __init__(self, folders):
         self.folders = folders

@@ -143,9 +143,9 @@ class Execution:
             return self.end(verdict.TLE, verdict.over_wall(self.limits))
         if now < self.next_look:
             return None
-        self.pace = min(SELDOM, 2 * self.pace)
-        self.next_look = now + self.pace
         group = self.slot.group
+        self.pace = min(SELDOM if group is None else group.step, 2 * self.pace)
+        self.next_look = now + self.pace
         if group is not None and group.version:
             group.look()
         if group is not None and self.limits.get("memory") is not None and group.memory_killed():

@@ -54,6 +54,8 @@ class Looks:
     version = 0
     source = "sampling"
     joins = ()
+    step = 0.01
+    """Seconds between two looks."""
 
     def __init__(self):
         self.top = 0
@@ -81,6 +83,7 @@ class Looks:
         return self.cpu
 
     def memory_killed(self):
+        self.seconds()
         return self.limit is not None and self.memory > self.limit
 
     def figures(self):
@@ -376,7 +379,10 @@ class Jail:
         _, status, used = os.wait4(self.monitor, 0)
         if self.engine == "bwrap":
             if self.code is None and not self.job.cause:
-                self.job.failed = {"failed": "bwrap did not start it; its words are on stderr", "ours": True}
+                # Once it may go on, what it cannot do is to start the program.
+                words = "bwrap did not start the program; its own words are on stderr"
+                self.job.failed = {"failed": words, "ours": not self.began}
+                self.code = job.NOT_ALLOWED
             status = 9 if self.code is None else engines.status_of(self.code)
         elif self.engine == "isolate":
             status = self._of_isolate()
