@@ -309,12 +309,14 @@ class Jail:
         inherited.clear()
 
     def _isolate(self, plan):
+        import fcntl
+
         for number in range(BOXES):
             self.lock = os.open(
                 "/run/outrider-isolate-%d.lock" % number, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
             )
-            try:
-                os.lockf(self.lock, os.F_TLOCK, 0)
+            try:  # not lockf: its locks are a process's, and jobs of one warden would share a box
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 os.close(self.lock)
                 continue
@@ -328,7 +330,7 @@ class Jail:
         )
         if made.returncode:
             raise OSError("isolate cannot make a box: %s" % made.stderr.decode("utf-8", "replace").strip())
-        plan.meta = self.meta_path = self.scratch + "/meta"
+        plan.meta = self.meta_path = self.scratch + ".meta"  # not in it: a job may have filled it
         tops = [name for name in os.listdir(self.view.path) if not name.startswith(".")]
         return engines.isolate(plan, tops)
 
@@ -377,12 +379,13 @@ class Jail:
         ended = time.monotonic()
         self.group.kill()
         _, status, used = os.wait4(self.monitor, 0)
+        self._collect()
         if self.engine == "bwrap":
             if self.code is None and not self.job.cause:
                 # Once it may go on, what it cannot do is to start the program.
                 words = "bwrap did not start the program; its own words are on stderr"
                 self.job.failed = {"failed": words, "ours": not self.began}
-                self.code = job.NOT_ALLOWED
+                self.code = 126
             status = 9 if self.code is None else engines.status_of(self.code)
         elif self.engine == "isolate":
             status = self._of_isolate()
@@ -390,9 +393,23 @@ class Jail:
             self.job.cause = verdict.RV, "it made a system call that is not allowed (SIGSYS)"
         self._finish(status, used, ended)
 
+    def _collect(self):
+        """bwrap ends before its child does, which then is a child of the warden's, or of the far end's."""
+        if self.top in (0, self.monitor):
+            return
+        _kill(self.top)
+        try:
+            os.waitpid(self.top, 0)
+        except OSError:
+            pass
+
     def _of_isolate(self):
-        with open(self.meta_path) as file:
-            status, told, broken = engines.meta(file.read())
+        try:
+            with open(self.meta_path) as file:
+                status, told, broken = engines.meta(file.read())
+            os.unlink(self.meta_path)
+        except OSError as error:
+            status, told, broken = 0, {"message": str(error)}, True
         if self.job.cause is not None:
             status = 9
         elif broken:
