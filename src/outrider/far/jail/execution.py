@@ -18,6 +18,8 @@ PATIENCE = 2.0
 SOONEST = 0.004
 """Seconds between two looks at a job's processor time, at the least."""
 SELDOM = 0.25
+ROUGHLY = 1 << 20
+"""Bytes that the kernel may tell too few of what a process had: it counts in batches, for each processor."""
 PROCESSORS = os.cpu_count() or 1
 
 
@@ -308,7 +310,8 @@ def _surely(counted, with_files, about):
     """
     if about is None:
         return with_files
-    return min(with_files, max(counted["memory_bytes"], about["largest"] * (counted["processes"] or 1)))
+    largest = about["largest"] + ROUGHLY
+    return min(with_files, max(counted["memory_bytes"], largest * (counted["processes"] or 1)))
 
 
 def _largest(about, watched):
