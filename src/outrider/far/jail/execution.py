@@ -308,7 +308,9 @@ def _surely(counted, with_files, about):
     """A peak of memory that is not too small where the job has read files: each process, or thread, may have had as much
     as the largest of them; with the files' contents it cannot have been more than the kernel has counted.
     """
-    if about is None or not about["launcher"]:  # other engines' own reports leave out whom they did not wait for
+    if (
+        about is None or not about["launcher"]
+    ):  # other engines' own reports leave out whom they did not wait for
         return with_files
     largest = about["largest"] + ROUGHLY
     return min(with_files, max(counted["memory_bytes"], largest * (counted["processes"] or 1)))
