@@ -574,8 +574,14 @@ serve_fifo() {
         else
             reap
             sweep
+            follow
         fi
     done
+}
+
+# The server in Python that started this one may have been killed: nobody else would end this.
+follow() {
+    if [[ $with ]] && ! kill -s 0 "$with" 2>/dev/null; then stop; fi
 }
 
 # ---- the server, with plain files ----
@@ -645,6 +651,7 @@ serve_files() {
         if ((SECONDS != told)); then
             beat
             put_away
+            follow
             told=$SECONDS
         fi
         if ((SECONDS - active < 5)); then
@@ -668,7 +675,10 @@ serve_socket() {
     tool mkfifo "$root/reqs" "$root/more" || die "cannot make FIFOs in $root"
     exec 3<>"$root/reqs" {more}<>"$root/more"
     announce socket
-    while [[ ! $stopping ]]; do read -r -t 60 _ <&3; done
+    while [[ ! $stopping ]]; do
+        read -r -t 5 _ <&3
+        follow
+    done
 }
 
 print_policy() {
@@ -819,13 +829,13 @@ main() {
     hear_signals "$@"
     unset OUTRIDER_BRIDGE_HEARS
     local arguments
-    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 show='' old='' legacy='' stopping='' shims=() asked=0
+    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 show='' old='' with='' legacy='' stopping='' shims=() asked=0
     while (($#)); do
         case $1 in
         -h | --help) usage && exit 0 ;;
         --any-user) any_user=1 && shift && continue ;;
         --print-policy) show=1 && shift && continue ;;
-        --dir | --carrier | --allow | --preset | --only | --deny | --env | --no-stdin | --path | --jobs | --grace | --lost | --audit | --singreqrun) ;;
+        --dir | --carrier | --allow | --preset | --only | --deny | --env | --no-stdin | --path | --jobs | --grace | --lost | --with | --audit | --singreqrun) ;;
         *) die "there is no option ${1@Q}; --help lists them" ;;
         esac
         (($# > 1)) || die "$1 needs a value"
@@ -842,6 +852,7 @@ main() {
         --jobs) jobs=$2 ;;
         --grace) grace=$2 ;;
         --lost) lost=$2 ;;
+        --with) with=$2 ;;
         --audit) audit=$2 ;;
         --singreqrun) legacy=$2 ;;
         esac

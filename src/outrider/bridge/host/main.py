@@ -35,6 +35,7 @@ def serve(
         sys.stderr.write(f"outrider bridge: {refused}\n")
         return 125
     options = ["--dir", folder, "--carrier", carrier, "--jobs", str(jobs), "--grace", str(grace), *rules]
+    options += ["--with", str(os.getpid())]
     options += ["--audit", audit] if audit else []
     options += ["--any-user"] if any_user else []
     beside = subprocess.Popen(["bash", str(SERVER), *options], stdout=subprocess.PIPE, start_new_session=True)
