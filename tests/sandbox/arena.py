@@ -50,6 +50,11 @@ class Kind:
     player: str
     fresh: bool
 
+    @property
+    def whole(self) -> bool:
+        """Whether every row of the table runs here: it does where a job finds most, and once under each other engine."""
+        return not self.fresh if self.engine == "native" else self.player == "root"
+
     def __str__(self) -> str:
         return f"{self.engine}-{self.player}-{'fresh' if self.fresh else 'pooled'}"
 

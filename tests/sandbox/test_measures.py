@@ -23,6 +23,8 @@ def test_processes_of_one_job_are_not_the_next_ones(arena: Arena) -> None:
     need(arena, ("processes",))
     for _ in range(4):  # in each jail of the pool
         many = arena.run(["fork-count", "64"])
+        if many.sources.get("processes") == "sampling":
+            pytest.skip("without a control group they are only looked at now and then")
         assert many.usage.processes is None or many.usage.processes >= 8, explain(many)
     small = arena.run(["mark"])
     assert small.usage.processes in (None, 0, 1), explain(small)

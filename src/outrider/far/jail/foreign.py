@@ -184,6 +184,7 @@ class Jail:
             )
             arguments = channel.in_memory(b"".join(os.fsencode(word) + b"\0" for word in engines.bwrap(plan)))
             inherited += [plan.filter, arguments]
+            syscalls.prctl(36, 1)  # a subreaper: see _collect
             argv, env = [self.program, "--args", str(arguments), "--", *plan.argv], {}
         elif self.engine == "isolate":
             argv, env = self._isolate(plan), plan.env
@@ -378,8 +379,8 @@ class Jail:
     def _ended(self):
         ended = time.monotonic()
         self.group.kill()
-        _, status, used = os.wait4(self.monitor, 0)
-        self._collect()
+        _, status, of_engine = os.wait4(self.monitor, 0)
+        used = [of_engine, *self._collect()]
         if self.engine == "bwrap":
             if self.code is None and not self.job.cause:
                 # Once it may go on, what it cannot do is to start the program.
@@ -394,14 +395,14 @@ class Jail:
         self._finish(status, used, ended)
 
     def _collect(self):
-        """bwrap ends before its child does, which then is a child of the warden's, or of the far end's."""
+        """bwrap ends before its child does, which then is the warden's: what it and its children used."""
         if self.top in (0, self.monitor):
-            return
+            return []
         _kill(self.top)
         try:
-            os.waitpid(self.top, 0)
+            return [os.wait4(self.top, 0)[2]]
         except OSError:
-            pass
+            return []
 
     def _of_isolate(self):
         try:
@@ -420,15 +421,15 @@ class Jail:
         os.close(self.lock)
         return status
 
-    def _finish(self, status, used=None, ended=None):
+    def _finish(self, status, used=(), ended=None):
         about = {
             "status": status,
             "ended": ended or time.monotonic(),
             "left": 0,
-            "user_s": used.ru_utime if used else 0.0,
-            "system_s": used.ru_stime if used else 0.0,
-            "switches": used.ru_nvcsw + used.ru_nivcsw if used else 0,
-            "largest": used.ru_maxrss * 1024 if used else 0,
+            "user_s": sum(one.ru_utime for one in used),
+            "system_s": sum(one.ru_stime for one in used),
+            "switches": sum(one.ru_nvcsw + one.ru_nivcsw for one in used),
+            "largest": max((one.ru_maxrss * 1024 for one in used), default=0),
             "launcher": 0,
             "written": 0,
             "watched": None,
