@@ -297,8 +297,7 @@ TABLE = [*TIME, *MEMORY, *PROCESSES, *SYSTEM, *FILES, *NETWORK, *STREAMS, *PYTHO
 # What depends on how a jail is made, and on what there is to count with: these run under every engine, as each user, in
 # fresh jails and in pooled ones. The others run where a job may find most: in pooled native jails as each user, and
 # once under each other engine.
-EVERYWHERE = frozenset(
-    """
+_NAMES = """
     hog deaf-hog sleeper stop-all hog-in-four-children hog-in-orphan hog-in-daemon raise-limits
     memory memory-in-many-processes memory-in-sysv memory-in-memfd memory-in-box memory-in-shm memory-in-message-queues
     fork-count thread-count fork-bomb leave-daemon daemon-holds-stdout hydra false-brother signal-everyone harm-init
@@ -306,6 +305,6 @@ EVERYWHERE = frozenset(
     foreign-call unshare-any clone3-any enter-any write-kernel map-ids control-groups terminal
     private-places write-everywhere chroot-escape old-root make-devices fill-disk many-inodes links-out core-dump
     path-sockets raw-sockets leave-sockets talk-to-self flood rewind-stdout close-all forge stdin-read python-memory
-    """.split()
-)
+"""
+EVERYWHERE = frozenset(_NAMES.split())
 assert {row.name for row in TABLE} >= EVERYWHERE
