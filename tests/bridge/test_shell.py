@@ -177,7 +177,7 @@ def test_11_nothing_is_left_of_requests(served: Served) -> None:
         assert served.run("true").returncode == 0
     assert eventually(lambda: len(served.slots()) < 36), served.slots()
     served.stop()
-    assert {path.name for path in served.folder.iterdir()} <= {"bin", "audit.jsonl"}
+    assert {path.name for path in served.folder.iterdir()} <= {"bin"}
 
 
 def test_12_a_terminal_stays_as_it_was(served: Served) -> None:
@@ -328,8 +328,13 @@ def test_the_containers_paths_are_translated(served: Served, tmp_path: Path) -> 
 def test_the_audit_trail(served: Served, tmp_path: Path) -> None:
     served.run("sh", "-c", "exit 3", 'quoted "x"\n\x01')
     served.run("false")
-    assert eventually(lambda: (served.folder / "audit.jsonl").read_text().count("\n") == 4)
-    lines = [json.loads(line) for line in (served.folder / "audit.jsonl").read_text().splitlines()]
+    assert eventually(
+        lambda: served.folder.with_name(served.folder.name + ".audit.jsonl").read_text().count("\n") == 4
+    )
+    lines = [
+        json.loads(line)
+        for line in served.folder.with_name(served.folder.name + ".audit.jsonl").read_text().splitlines()
+    ]
     assert [line["outcome"] for line in lines] == ["started", "3", "started", "1"]
     assert lines[0]["argv"] == ["sh", "-c", "exit 3", 'quoted "x"\n\x01'] and lines[0]["id"] == lines[1]["id"]
 

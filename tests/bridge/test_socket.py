@@ -100,7 +100,12 @@ def test_what_a_command_does_not_read_stays_unread(host: Host, tmp_path: Path) -
 def test_refusals_and_missing_programs(host: Host) -> None:
     done = host.run("id")
     assert (done.returncode, done.stderr) == (125, b"outrider bridge: id is not allowed here\n")
-    assert json.loads((host.folder / "audit.jsonl").read_text().splitlines()[-1])["event"] == "refused"
+    assert (
+        json.loads(host.folder.with_name(host.folder.name + ".audit.jsonl").read_text().splitlines()[-1])[
+            "event"
+        ]
+        == "refused"
+    )
 
 
 @pytest.mark.parametrize(
@@ -403,4 +408,4 @@ def test_nothing_is_left_on_the_host(host: Host) -> None:
         bridge.run(["true"], check=True)
     assert len(os.listdir(f"/proc/{host.process.pid}/fd")) <= before + 1  # noqa: PTH208
     host.stop()
-    assert {path.name for path in host.folder.iterdir()} == {"bin", "audit.jsonl"}
+    assert {path.name for path in host.folder.iterdir()} == {"bin"}

@@ -34,7 +34,7 @@ usage() {
   --jobs N            run at most N at once (64)
   --grace SECONDS     between asking a command to end and making it (5)
   --lost SECONDS      files: how long a client may be silent before its command is ended (30)
-  --audit FILE        append a JSON line for each request (default: FOLDER/audit.jsonl; none: no)
+  --audit FILE        append a JSON line for each request (default: FOLDER.audit.jsonl; none: no)
   --any-user          also take requests made by another user id (needed for root in Docker)
   --singreqrun DIR    serve singreqrun's own protocol in DIR, too. It hands over scripts: no rule can hold them"
 }
@@ -908,7 +908,8 @@ take_folder() {
     # A pipe that stays empty, for waiting.
     exec {never}<> <(:)
     alive && die "another server serves $dir"
-    [[ $audit == default ]] && audit=$dir/audit.jsonl
+    # Beside the folder, where the container cannot reach it.
+    [[ $audit == default ]] && audit=$dir.audit.jsonl
     [[ $audit == none ]] && audit=
     tool rm -rf -- "$root"
     tool mkdir "$root" "$slots" "$root/claims" || die "cannot write in $dir"

@@ -71,7 +71,7 @@ def verb() -> None:
     help="Seconds between HUP and KILL.",
 )
 @click.option(
-    "--audit", metavar="FILE", help="Where each request is noted (FOLDER/audit.jsonl); none: nowhere."
+    "--audit", metavar="FILE", help="Where each request is noted (FOLDER.audit.jsonl); none: nowhere."
 )
 @click.option("--any-user", is_flag=True, help="Take requests of other user ids, too.")
 def serve(

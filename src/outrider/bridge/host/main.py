@@ -27,7 +27,7 @@ def serve(
 ) -> int:
     """Serves until a signal comes; gives the exit status. `rules`: the options of server.sh that say what may run.
 
-    `audit`: the file of the trail; None for `folder`/audit.jsonl, "none" for no trail.
+    `audit`: the file of the trail; None for `folder`.audit.jsonl beside it, "none" for no trail.
     """
     try:
         policy = Policy(rules)
@@ -45,7 +45,7 @@ def serve(
         return beside.wait()
     try:
         if carrier in ("auto", "socket"):
-            trail = None if audit == "none" else audit or os.path.join(folder, "audit.jsonl")
+            trail = None if audit == "none" else audit or os.path.realpath(folder) + ".audit.jsonl"
             token = Path(folder, "v1", "server").read_text().split()[3]
             server = Server(folder, policy, token, jobs=jobs, grace=grace, audit=trail, any_user=any_user)
             shutil.copyfile(CLIENT, os.path.join(folder, "v1", "client.py"))
