@@ -59,7 +59,7 @@ class Site:
         (self.work / "job.sh").write_text(JOB)
         if self.user:
             shared.chmod(0o711)
-            subprocess.run(["chown", "-R", self.user, self.work, self.data], check=True)
+            subprocess.run(["chown", "-R", self.user, self.shared], check=True)
 
     def env(self) -> dict[str, str]:
         return {**os.environ, "PATH": f"{self.shared}/bin:{os.environ['PATH']}", "SLURM_X": "y"}

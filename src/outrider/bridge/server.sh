@@ -911,6 +911,7 @@ take_folder() {
     # Beside the folder, where the container cannot reach it.
     [[ $audit == default ]] && audit=$dir.audit.jsonl
     [[ $audit == none ]] && audit=
+    [[ -z $audit ]] || { : >>"$audit"; } 2>/dev/null || die "cannot write $audit; --audit FILE says where, --audit none nowhere"
     tool rm -rf -- "$root"
     tool mkdir "$root" "$slots" "$root/claims" || die "cannot write in $dir"
     # Numbers start where no earlier server's can have been.
