@@ -90,6 +90,20 @@ class ModuleServer:
                 message[""] = {"drop": drop, "first": first}
             return _packed(message) if message else None
 
+    def rest(self) -> bytes | None:
+        """What the modules that were sent may import later on, in turn: for a far end that cannot ask."""
+        with self._lock:
+            found: dict[str, Any] = {}
+            while wanted := [name for name in self._later() if name not in self._told]:
+                found.update(self._gather(wanted))
+            if first := self._own_tops():
+                found[""] = {"drop": [], "first": first}
+            return _packed(found) if found else None
+
+    def _later(self) -> set[str]:
+        later = {name for held in self._held.values() if held.source for name in held.source.later}
+        return {name for name in later if self._may_be_asked_for(name)}
+
     def _unchanged(self) -> bool:
         """A quick look, at each call: whether what the far end holds is what is loaded here."""
         loaded = sys.modules

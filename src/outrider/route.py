@@ -15,6 +15,7 @@ from outrider.results import CompletedCall, CompletedCommand
 from outrider.session import Session
 
 if TYPE_CHECKING:
+    from outrider.batch.job import BatchJob
     from outrider.config import Config
     from outrider.connection import Connection
 
@@ -141,6 +142,22 @@ class Route(Chain):
             raise
         far.closing_after(done.value)
         return done
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> BatchJob:
+        """Submit `fn(*args, **kwargs)` as a job that outlives this process, and return while it waits or runs.
+
+        What stands before the last scheduler hop leads to where it is submitted, what stands after it runs inside the
+        job. Without a scheduler the job is a process of its own there. Raises RouteError if the scheduler refuses it.
+        """
+        from outrider.batch.submitting import submit
+
+        return submit(self, self._options, fn, args, kwargs)
+
+    def job(self, key: str) -> BatchJob:
+        """A job that was submitted by this route, from its `key`: by another process, on another day."""
+        from outrider.batch.job import BatchJob
+
+        return BatchJob(self, self._options, key)
 
     def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method there and bring the object's changed state back; see `Session.invoke`."""

@@ -44,12 +44,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),  # a session hands its files to transfer, which knows sessions by type only
     ("terminal",),
     ("sandboxed",),
+    ("batch",),
     ("route",),
     ("fanout",),
     ("items",),
     ("group",),
     ("checking", "demo"),
-    ("bridge", "batch", "connect", "jobs", "sandbox", "clusters"),
+    ("bridge", "connect", "jobs", "sandbox", "clusters"),
     ("compat",),
     ("cli",),
 )

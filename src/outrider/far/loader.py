@@ -80,6 +80,7 @@ LATER = (
     "interacting",
     "keeping",
     "attaching",
+    "spooling",
 )
 """Sent when first needed: ahead of a request that is known to need it, or as the answer to a call's import. What the far
 end imports while it reads the stream must come ahead: it cannot wait for an answer just then."""

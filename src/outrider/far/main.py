@@ -72,6 +72,11 @@ class Far:
         self.guardian = Guardian(self.session_mark)
         self.link.send(wire.HELLO, 0, [data.dumps(self.about(self._settle(hello)))])
         self._prepare(hello["python"])
+        if hello.get("spool"):  # in a job: what it may need comes along
+            __spec__.loader.sources.update(hello["spool"]["sources"])  # type: ignore[union-attr]
+            from .spooling import begin
+
+            begin(self, hello["spool"])
 
     def _listen(self, reader, seconds, looks):
         """With heartbeats: whoever reads wakes in each interval, and ends all if the near end has been silent for too many.

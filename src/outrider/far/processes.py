@@ -10,16 +10,25 @@ import os
 import stat
 import sys
 import time
+from _thread import allocate_lock
 
 COMMAND_MARK = "OUTRIDER_COMMAND"
 
 
-def become_subreaper():
-    """Let orphaned descendants come to this process instead of to init; needs ctypes, else does nothing."""
+REAPING = allocate_lock()
+LEAVING = []
+"""Not empty while something is started that is to stay, and must not come to this process as an orphan."""
+
+
+def become_subreaper(yes=1):
+    """Let orphaned descendants come to this process instead of to init, or no longer; needs ctypes, else does nothing."""
     try:
         import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        library = ctypes.CDLL(None, use_errno=True)
+        with REAPING:
+            if not (yes and LEAVING):
+                library.prctl(36, yes, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     except (ImportError, OSError, AttributeError):
         pass
 

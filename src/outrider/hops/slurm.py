@@ -172,6 +172,11 @@ class Slurm(Scheduler):
             self.tasks > 1
         ):  # one far end: the other tasks read and say nothing, and their early end ends nothing
             yield from ("--input=0", "--output=0", "--error=0", "--wait=0")
+        yield from self.resources()
+        yield from flags(("job-name", self.job_name), ("immediate", self.immediate))
+
+    def resources(self) -> Iterator[str]:
+        """What is asked for, in the words that srun and sbatch share."""
         yield from flags(
             ("nodes", self.nodes),
             ("cpus-per-task", self.cpus),
@@ -184,8 +189,6 @@ class Slurm(Scheduler):
             ("constraint", self.constraint),
             ("reservation", self.reservation),
             ("nodelist", self.nodelist),
-            ("job-name", self.job_name),
-            ("immediate", self.immediate),
         )
 
     def diagnose(self, stderr: str, returncode: int | None) -> Diagnosis | None:

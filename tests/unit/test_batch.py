@@ -1,0 +1,91 @@
+"""Durable calls without a scheduler: a process of its own on this machine, collected by whoever has its key."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from outrider import Cancelled, ConfigError, Lost, Route, TimedOut
+from outrider.batch import State
+from tests.samples import far_work
+
+
+@pytest.fixture
+def route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Route:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Route.parse("local")
+
+
+def test_a_value_and_what_was_printed(route: Route) -> None:
+    job = route.submit(print, "hello")
+    assert job.result(30) is None
+    assert job.stdout() == b"hello\n"
+    assert job.state is State.COMPLETED
+
+
+def test_what_the_call_raises_is_raised(route: Route) -> None:
+    job = route.submit(math.sqrt, -1)
+    with pytest.raises(ValueError, match="math domain error"):
+        job.result(30)
+    assert isinstance(job.exception(), ValueError)
+    assert job.state is State.FAILED
+
+
+def test_modules_of_ones_own_come_along(route: Route) -> None:
+    assert route.submit(far_work.add, 5, b=2).result(30) == 7
+
+
+def test_another_process_collects_it(route: Route) -> None:
+    job = route.submit(pow, 7, 2)
+    code = f"from outrider import Route; print(Route.parse('local').job({job.key!r}).result(30))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "49\n"
+    assert pickle.loads(pickle.dumps(job)).result(30) == 49
+
+
+def test_a_large_answer_and_much_output(route: Route) -> None:
+    job = route.submit(print, "x" * 3_000_000)
+    assert job.wait(60)
+    assert len(job.stdout()) == 3_000_001
+    assert route.submit(bytes, 20_000_000).result(60) == bytes(20_000_000)
+
+
+def test_time_is_up_and_the_job_goes_on_until_it_is_cancelled(route: Route) -> None:
+    job = route.submit(time.sleep, 60)
+    with pytest.raises(TimedOut, match="still running"):
+        job.result(0.5)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.result(30)
+    assert job.state is State.CANCELLED
+
+
+def test_a_job_that_is_killed_is_lost_and_no_hang(route: Route) -> None:
+    job = route.submit(time.sleep, 5)
+    os.kill(int(job.id.partition(".")[0]), 9)
+    with pytest.raises(Lost, match="does not know"):
+        job.result(30)
+
+
+def test_a_spool_that_is_gone_is_told(route: Route) -> None:
+    job = route.submit(abs, -1)
+    assert job.result(30) == 1
+    job.clean()
+    with pytest.raises(Lost, match="folder"):
+        route.job(job.key).result(30)
+
+
+def test_what_cannot_be_submitted_is_refused_at_once(route: Route) -> None:
+    with pytest.raises(TypeError, match="not a function"):
+        route.submit(3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="flux"):
+        Route.parse("local | flux").submit(abs, -1)

@@ -1,0 +1,62 @@
+"""Durable calls on a real Slurm, without accounting."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from outrider import Cancelled, FarError, Route, RouteError, hops, ssh
+from outrider.batch import BatchJob, State
+
+
+@pytest.fixture
+def jobs() -> Iterator[list[BatchJob]]:
+    made: list[BatchJob] = []
+    yield made
+    for job in made:
+        job.cancel()
+        job.clean()
+
+
+def test_a_call_through_ssh_is_a_job(slurm: Any, sshd: Any, jobs: list[BatchJob]) -> None:
+    route = Route(ssh("alpha", config=str(sshd.config)), hops.slurm(memory="50M")).options(show=False)
+    job = route.submit(pow, 7, 2)
+    jobs.append(job)
+    assert route.job(job.key).result(60) == 49
+    assert job.id.isdigit()
+
+
+def test_scancel_by_somebody_else(slurm: Any, jobs: list[BatchJob]) -> None:
+    job = Route(hops.slurm()).submit(time.sleep, 60)
+    jobs.append(job)
+    until = time.monotonic() + 30
+    while job.state is not State.RUNNING and time.monotonic() < until:
+        time.sleep(0.2)
+    subprocess.run(["scancel", job.id], check=True)
+    with pytest.raises(Cancelled):
+        job.result(30)
+
+
+def test_a_job_that_is_held_and_cancelled_before_it_starts(slurm: Any, jobs: list[BatchJob]) -> None:
+    job = Route(hops.slurm(extra=["--hold"])).submit(abs, -1)
+    jobs.append(job)
+    assert job.state is State.HELD
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.result(30)
+
+
+def test_the_scheduler_refuses_it(slurm: Any) -> None:
+    with pytest.raises(RouteError, match="partition"):
+        Route(hops.slurm(partition="nowhere")).submit(abs, -1)
+
+
+def test_what_cannot_start_in_the_job_is_told(slurm: Any, jobs: list[BatchJob]) -> None:
+    job = Route(hops.slurm()).options(python="no-such-python").submit(abs, -1)
+    jobs.append(job)
+    with pytest.raises(FarError, match="127"):
+        job.result(60)
