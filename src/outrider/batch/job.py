@@ -205,7 +205,7 @@ class BatchJob:
             return Standing(State.COMPLETED if self._answer.kind == wire.RESULT else State.FAILED)
         if told["cancelled"] and (told["end"] is not None or now.state.final):
             return Standing(State.CANCELLED, now.reason or "by cancel()")
-        if told["end"] is not None and not now.state.final:
+        if told["end"] is not None and (not now.state.final or now.state is State.COMPLETED):
             return Standing(State.FAILED, self._answer.goodbye or f"exit status {told['end']}")
         if now.state is State.COMPLETED:
             return Standing(State.FAILED, "it wrote no answer")
