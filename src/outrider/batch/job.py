@@ -7,6 +7,7 @@ from typing import Any
 
 from outrider.batch import spool
 from outrider.batch.reaching import far_answer
+from outrider.batch.schedulers.base import Scheduler
 from outrider.batch.splitting import head_options, split
 from outrider.batch.states import Standing, State
 from outrider.chain import Chain
@@ -134,7 +135,7 @@ class BatchJob:
 
     # --- watching -----------------------------------------------------------------------------------------------
 
-    def _scheduler(self) -> Any:
+    def _scheduler(self) -> Scheduler:
         return split(self._chain).scheduler
 
     def _open(self) -> Session:
@@ -170,16 +171,32 @@ class BatchJob:
                 file.flush()
                 self._answer = spool.read_answer(file, self._options.answer_limit)
                 if told["end"] is not None and not self._answer.kind and argv:
-                    # Ended from outside: the scheduler knows by whom, and a process that is over knows no more.
-                    told["said"] = far_answer(far, "ask", argv, 60.0)
-                    now = self._judge(scheduler, told, None)
-                    now = Standing(State.RUNNING) if now.state is State.LOST else now
+                    now = self._ended_by(far, scheduler, argv, told)
                 self._standing = self._concluded(told, now)
                 file.seek(0, 2)
                 if until is not None and time.monotonic() >= until:
                     return
 
-    def _judge(self, scheduler: Any, told: dict[str, Any], ended: tuple[float, Standing] | None) -> Standing:
+    def _ended_by(
+        self, far: Session, scheduler: Scheduler, argv: list[str], told: dict[str, Any]
+    ) -> Standing:
+        """What the scheduler says of a job whose script is over without an answer: it knows who ended it.
+
+        Slurm calls a job COMPLETING at first, whatever its end; a process that is over has nobody who knows more.
+        """
+        until = time.monotonic() + 2 * GRACE
+        while True:
+            told["said"] = far_answer(far, "ask", argv, 60.0)
+            now = self._judge(scheduler, told, None)
+            if now.state is State.LOST:
+                return Standing(State.RUNNING)
+            if now.state.final or time.monotonic() >= until:
+                return now
+            time.sleep(0.2)
+
+    def _judge(
+        self, scheduler: Scheduler, told: dict[str, Any], ended: tuple[float, Standing] | None
+    ) -> Standing:
         """What the scheduler's words come to."""
         if ended is not None:
             return ended[1]
@@ -192,7 +209,7 @@ class BatchJob:
             return self._standing
         known = scheduler.parse_query(said["stdout"])
         if self._id in known:
-            return known[self._id]  # type: ignore[no-any-return]
+            return known[self._id]
         if scheduler.knows_all(said["status"], said["stdout"]):
             return Standing(State.LOST, f"{scheduler.name} does not know job {self._id} any more")
         return self._standing
