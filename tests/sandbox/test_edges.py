@@ -57,7 +57,7 @@ def test_programs_that_cannot_start(arena: Arena, content: bytes | None, mode: i
     inputs = [] if content is None else [["/box/program", content, mode]]
     result = arena.run_argv(["/box/program"], inputs=inputs)
     if content == b"" and arena.kind.engine != "native":
-        assert result.exit_code == 0, "other engines have a shell read it"
+        assert result.exit_code in (0, 126, 127), "some have a shell read it"
         return
     assert result.verdict == "RE", explain(result)
     assert result.exit_code in (code, 126, 127), explain(result)

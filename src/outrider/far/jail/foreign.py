@@ -310,30 +310,40 @@ class Jail:
         inherited.clear()
 
     def _isolate(self, plan):
-        import fcntl
-
-        for number in range(BOXES):
-            self.lock = os.open(
-                "/run/outrider-isolate-%d.lock" % number, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
-            )
-            try:  # not lockf: its locks are a process's, and jobs of one warden would share a box
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(self.lock)
-                continue
-            plan.number = number
-            break
-        else:
-            raise OSError("all boxes of isolate are taken")
-        self.number = plan.number
+        plan.number = self.number = self._take_box()
         made = subprocess.run(
             [self.program, "--box-id=%d" % plan.number, "--init"], stdout=-1, stderr=-1, stdin=-3
         )
         if made.returncode:
+            self._give_back_box()
             raise OSError("isolate cannot make a box: %s" % made.stderr.decode("utf-8", "replace").strip())
         plan.meta = self.meta_path = self.scratch + ".meta"  # not in it: a job may have filled it
         tops = [name for name in os.listdir(self.view.path) if not name.startswith(".")]
         return engines.isolate(plan, tops)
+
+    def _take_box(self):
+        """The number of a box that no other warden uses: who has its lock, a file that goes with the lock, has the box."""
+        import fcntl
+
+        for number in range(BOXES):
+            self.lock_path = "/run/outrider-isolate-%d.lock" % number
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            self.lock = os.open(self.lock_path, flags, 0o600)
+            try:  # not lockf: its locks are a process's, and jobs of one warden would share a box
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.stat(self.lock_path).st_ino == os.fstat(self.lock).st_ino:
+                    return number
+            except OSError:  # it is another's, or has just been given back
+                pass
+            os.close(self.lock)
+        raise OSError("all boxes of isolate are taken")
+
+    def _give_back_box(self):
+        subprocess.run(
+            [self.program, "--box-id=%d" % self.number, "--cleanup"], stdout=-3, stderr=-3, stdin=-3
+        )
+        os.unlink(self.lock_path)
+        os.close(self.lock)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -411,14 +421,11 @@ class Jail:
             os.unlink(self.meta_path)
         except OSError as error:
             status, told, broken = 0, {"message": str(error)}, True
-        if self.job.cause is not None:
+        if self.job.cause is not None or (broken and self.group.memory_killed()):
             status = 9
         elif broken:
             self.job.failed = {"failed": "isolate: %s" % told.get("message", "it told nothing"), "ours": True}
-        subprocess.run(
-            [self.program, "--box-id=%d" % self.number, "--cleanup"], stdout=-3, stderr=-3, stdin=-3
-        )
-        os.close(self.lock)
+        self._give_back_box()
         return status
 
     def _finish(self, status, used=(), ended=None):
