@@ -7,13 +7,15 @@ import json
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ from outrider import (
     slurm,
     tempdir,
 )
+from outrider.far import data
 from outrider.far.keeping import AHEAD
 from tests.samples import far_work, lasting_work
 from tests.unit.test_near_end import gone
@@ -112,6 +115,15 @@ def near_end(code: str, *words: object) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
+
+
+@contextmanager
+def opened(folder: str) -> Iterator[int]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def left_by(code: str, *words: object) -> str:
@@ -338,6 +350,27 @@ def test_a_wrong_secret_is_refused():
         with pytest.raises(Refused, match="does not fit"):
             attach(wrong, take=True)
         assert far.call(max, 3, 7) == 7
+
+
+@pytest.mark.parametrize("body", [b"rubbish", data.dumps([1]), data.dumps({"secret": 5}), data.dumps({})])
+def test_rubbish_at_the_socket_changes_nothing(body):
+    far = HERE.open()
+    told = json.loads(far.detach())
+    descriptors = Path(f"/proc/{far.far.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    folder, name = os.path.split(told["path"])
+    for _ in range(5):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger, opened(folder) as fd:
+            stranger.connect(f"/proc/self/fd/{fd}/{name}")  # by a short name, as a socket's must be
+            socket.send_fds(stranger, [body], [0, 1])
+            stranger.settimeout(BOUND)
+            assert stranger.recv(100) == b""
+    wait_until(
+        lambda: len(list(descriptors.iterdir())) <= before, "the end of descriptors that nobody asked for"
+    )
+    with attach(json.dumps(told), show=False) as back:
+        assert back.far.pid == far.far.pid
+        assert back.call(max, 3, 7) == 7
 
 
 def test_a_folder_of_others_or_a_link_is_refused(tmp_path):

@@ -409,26 +409,33 @@ class Keeping:
         """Somebody is at the socket."""
         connection, _ = self.listener.accept()
         connection.settimeout(10)
-        asked, pipes = receive(connection)
-        refusal = None
+        body, pipes = receive(connection)
+        try:
+            asked = data.loads(body)
+            refusal = self._refusal(connection, asked)
+            if refusal is None and len(pipes) == 2:
+                connection.settimeout(None)
+                taken = allocate_lock()
+                taken.acquire()
+                self.offer = (asked, pipes, connection, taken)
+                pipes = ()  # whoever takes them closes them
+                os.write(self._wake, b"x")
+                taken.acquire()
+                return
+            connection.send((refusal or "pipes").encode())
+        finally:
+            for fd in pipes:
+                os.close(fd)
+
+    def _refusal(self, connection, asked):
+        """Why this one is not let in; None if it is."""
         if peer_user(connection) != os.getuid() or not _same(asked["secret"], self.order["secret"]):
-            refusal = "secret"
-        elif asked["era"] is not None and asked["era"] != self.era:
-            refusal = "other"
-        elif asked["era"] is None and self.attached and not asked["take"]:
-            refusal = "attached"
-        if refusal is None and len(pipes) == 2:
-            connection.settimeout(None)
-            taken = allocate_lock()
-            taken.acquire()
-            self.offer = (asked, pipes, connection, taken)
-            os.write(self._wake, b"x")
-            taken.acquire()
-            return
-        connection.send((refusal or "pipes").encode())
-        connection.close()
-        for fd in pipes:
-            os.close(fd)
+            return "secret"
+        if asked["era"] is not None and asked["era"] != self.era:
+            return "other"
+        if asked["era"] is None and self.attached and not asked["take"]:
+            return "attached"
+        return None
 
     def _take(self, offer):
         """In the thread that reads: go on with these pipes."""
