@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outrider import Cancelled, FarError, Route, RouteError, hops, ssh
+from outrider import Cancelled, FarError, Lost, Route, RouteError, hops, ssh
 from outrider.batch import BatchJob, State
 
 
@@ -60,3 +61,32 @@ def test_what_cannot_start_in_the_job_is_told(slurm: Any, jobs: list[BatchJob]) 
     jobs.append(job)
     with pytest.raises(FarError, match="127"):
         job.result(60)
+
+
+def test_a_container_inside_the_job(slurm: Any, docker: Any, jobs: list[BatchJob]) -> None:
+    job = Route(hops.slurm(), hops.docker(docker.image)).submit(os.path.exists, "/.dockerenv")
+    jobs.append(job)
+    assert job.result(60) is True
+
+
+def test_the_spool_is_deleted_while_the_job_runs(slurm: Any, jobs: list[BatchJob]) -> None:
+    job = Route(hops.slurm()).submit(time.sleep, 60)
+    until = time.monotonic() + 30
+    while job.state is not State.RUNNING and time.monotonic() < until:
+        time.sleep(0.2)
+    ident = job.id
+    job.clean()
+    with pytest.raises(Lost, match="folder"):
+        job.result(30)
+    subprocess.run(["scancel", ident], check=True)
+
+
+def test_the_controller_is_down_while_a_job_runs(slurm: Any, jobs: list[BatchJob]) -> None:
+    job = Route(hops.slurm()).submit(time.sleep, 5)
+    jobs.append(job)
+    until = time.monotonic() + 30
+    while job.state is not State.RUNNING and time.monotonic() < until:
+        time.sleep(0.2)
+    with slurm.down():
+        assert not job.wait(1)
+    assert job.result(60) is None
