@@ -23,7 +23,7 @@ def scene(machine: Machine) -> Iterator[Scene]:
 def arena(request: pytest.FixtureRequest, scene: Scene, sudo_rules: SudoWorld) -> Iterator[Arena]:
     """Opened once for all attacks: what one leaves, the next would find. Once closed, nothing may be left at all."""
     kind: Kind = request.param
-    before = stock()
+    before = stock(first=True)
     made = Arena(kind, scene)
     yield made
     made.close()
