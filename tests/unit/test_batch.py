@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider import Cancelled, ConfigError, Lost, Route, TimedOut
+from outrider import Cancelled, ConfigError, FarError, Lost, Route, TimedOut
 from outrider.batch import State
 from tests.samples import far_work
 
@@ -89,3 +89,10 @@ def test_what_cannot_be_submitted_is_refused_at_once(route: Route) -> None:
         route.submit(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="flux"):
         Route.parse("local | flux").submit(abs, -1)
+
+
+def test_an_untrusted_end_is_read_as_plain_data_only(route: Route) -> None:
+    far = route.options(trust="data")
+    assert far.submit(far_work.add, 1, 2).result(30) == 3
+    with pytest.raises(FarError, match="math domain error"):
+        far.submit(math.sqrt, -1).result(30)

@@ -44,9 +44,6 @@ def split(chain: Chain) -> Split:
 def head_options(parts: Split, options: Options) -> Options:
     """Options for the far end at the submit host: what was set is for the job. Where that is the same place, all of them.
 
-    The submit host is trusted with what it says of the spool; what the job has answered is read with the route's trust.
+    The trust stays: who does not trust the job's far end reads what its submit host says as plain data, too.
     """
-    changes: dict[str, object] = {"trust": "pickle"}
-    if parts.hop is not None:
-        changes.update({"python": "python3", "cwd": None, "env": {}})
-    return options.changed(changes)
+    return options if parts.hop is None else options.changed({"python": "python3", "cwd": None, "env": {}})

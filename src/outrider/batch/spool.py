@@ -12,6 +12,7 @@ from outrider.chain import Chain
 from outrider.errors import FarError
 from outrider.far import data, link, loader, wire
 from outrider.far.calls import AS_DATA
+from outrider.harmless import printable
 from outrider.modules import ModuleServer
 from outrider.options import Options
 
@@ -76,8 +77,8 @@ def read_answer(file: IO[bytes], limit: int) -> Answer:
                 printed[message[2] & wire.CHANNEL].append(bytes(message[3][0]))
             elif message[0] in (wire.RESULT, wire.RAISED) and message[1] == IDENT:
                 kind, segments = message[0], message[3]
-            elif message[0] == wire.BYE:
-                goodbye = bytes(message[3][-1]).decode(errors="replace")
+            elif message[0] == wire.BYE and message[3]:
+                goodbye = printable(bytes(message[3][-1]).decode(errors="replace"))
     return Answer(kind, segments, b"".join(printed[wire.STDOUT]), b"".join(printed[wire.STDERR]), goodbye)
 
 
