@@ -423,11 +423,6 @@ class Jail:
             status, told, broken = 0, {"message": str(error)}, True
         if self.job.cause is not None or (broken and self.group.memory_killed()):
             status = 9
-        elif broken and self.job.limits.get("memory") is not None and self.group.memory_killed():
-            self.job.cause, status = (
-                ("memory", ""),
-                9,
-            )  # isolate itself was taken, being in the same control group
         elif broken:
             self.job.failed = {"failed": "isolate: %s" % told.get("message", "it told nothing"), "ours": True}
         self._give_back_box()
