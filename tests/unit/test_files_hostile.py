@@ -14,11 +14,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from outrider import Lost, OutriderError, Route, RouteError, TimedOut, transfer
+from outrider import Lost, OutriderError, Route, RouteError, TimedOut, connection, transfer
 from outrider.far import receiving, sending, trees, wire
 from outrider.hops import local
 from tests.samples import far_work
 from tests.samples.listings import END, content, item, listing
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    """A liar does not end when it is asked to: 3 s each."""
+    monkeypatch.setattr(connection, "CANCEL_WAIT", 0.5)
+    monkeypatch.setattr(connection.Connection.close, "__defaults__", (0.3, ""))
+
 
 ONE = listing(names=[b"a"], sizes=[1])
 LIES = {
