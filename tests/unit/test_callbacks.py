@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from outrider import Refused, Route, Session, local
+from tests.world.machine import wait_for
 
 HERE = Route(local()).options(show=False, timeout=30)
 
