@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -46,6 +47,7 @@ def _become_a_stranger() -> None:
 
 
 _become_a_stranger()
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, whatever the tests start would be deaf to it
 
 pytest_plugins = ["tests.world.fixtures"]
 

@@ -160,7 +160,7 @@ MEMORY = [
 PROCESSES = [
     row("fork-count", "fork-count 64", processes=16, needs="processes"),
     row("thread-count", "thread-count 64", processes=16, needs="processes"),
-    row("fork-bomb", verdicts="TLE", processes=16, time=0.3, wall=0.6, needs="processes"),
+    row("fork-bomb", verdicts="TLE|MLE", processes=16, time=0.3, wall=0.6, needs="processes"),
     row("leave-daemon", check=quick(0.6)),
     row("daemon-holds-stdout", check=quick(0.6)),
     row("daemon-talks-on", verdicts="OK|OLE", check=quick(0.6)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.arena import Arena
+from tests.sandbox.arena import Arena, explain
 from tests.sandbox.scene import descriptors, namespaces, stock
 from tests.sandbox.test_attacks import assert_nothing_happened
 from tests.world.machine import wait_for
@@ -38,7 +38,9 @@ def test_nothing_grows(arena: Arena) -> None:
         requests = [arena.start(["/attacks/attack", *next(words)]) for _ in range(4)]
         requests += [arena.start(["/attacks/attack", "mark"]) for _ in range(4)]
         for request in requests:
-            assert arena.finish(request).verdict != "SE"
+            result = arena.finish(request)
+            # isolate says so of a job that makes itself brothers ("unexpected children").
+            assert result.verdict != "SE" or arena.kind.engine == "isolate", explain(result)
     assert wait_for(lambda: taken(arena) <= before, 10), [
         f"{count} {name} for {before[name]}" for name, count in taken(arena).items() if count > before[name]
     ]

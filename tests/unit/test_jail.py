@@ -570,7 +570,8 @@ def test_an_init_that_is_killed_is_our_own_fault_and_harms_no_other(left: Left) 
     left.session.connection.wait(left.request, 20)
     about = data.loads(bytes(left.request.value[2][0]))
     assert about["sandbox"]["verdict"] == "SE"
-    assert left.jail.run("/bin/true")[0]["verdict"] == "OK"
+    # Each of the others that were killed may take one job along, if that comes before its death is known.
+    assert "OK" in [left.jail.run("/bin/true")[0]["verdict"] for _ in inits]
 
 
 def test_what_a_call_leaves_is_swept_up_and_the_warden_is_not(left: Left) -> None:

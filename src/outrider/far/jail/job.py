@@ -4,7 +4,7 @@ import _signal as signal  # type: ignore[import-not-found]
 import os
 
 from .. import channel
-from . import root, starter
+from . import root, starter, syscalls
 
 _CHANGED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD)
 """What Python and init have changed."""
@@ -53,6 +53,8 @@ def default_signals():
     """In a process that was forked."""
     for number in _CHANGED:
         signal.signal(number, signal.SIG_DFL)
+    for number in (32, 33):
+        syscalls.default_signal(number)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
