@@ -26,6 +26,8 @@ SPACES = ("pid", "mnt", "net", "ipc", "user", "uts", "cgroup")
 
 
 def test_nothing_grows(arena: Arena) -> None:
+    if arena.kind.engine == "isolate":
+        pytest.skip("what isolate could not judge (SE) it may leave until the session ends")
     words = itertools.cycle(WORDS)
     for _ in range(len(WORDS)):
         arena.run(next(words))
@@ -39,8 +41,7 @@ def test_nothing_grows(arena: Arena) -> None:
         requests += [arena.start(["/attacks/attack", "mark"]) for _ in range(4)]
         for request in requests:
             result = arena.finish(request)
-            # isolate says so of a job that makes itself brothers ("unexpected children").
-            assert result.verdict != "SE" or arena.kind.engine == "isolate", explain(result)
+            assert result.verdict != "SE", explain(result)
     assert wait_for(lambda: taken(arena) <= before, 10), [
         f"{count} {name} for {before[name]}" for name, count in taken(arena).items() if count > before[name]
     ]
