@@ -28,6 +28,7 @@ from outrider.values import register_data
 
 if TYPE_CHECKING:
     from outrider import bridge
+    from outrider.batch.sweep import grid, zipped
     from outrider.group import Group
     from outrider.hops import (
         apptainer,
@@ -86,6 +87,7 @@ __all__ = [
     "docker",
     "env",
     "flux",
+    "grid",
     "idempotent",
     "interact",
     "local",
@@ -100,6 +102,7 @@ __all__ = [
     "sudo",
     "tempdir",
     "trace",
+    "zipped",
 ]
 
 
@@ -124,6 +127,10 @@ def __getattr__(name: str) -> Any:
         from outrider import traces
 
         found = getattr(traces, name)
+    elif name in ("grid", "zipped"):
+        from outrider.batch import sweep
+
+        found = getattr(sweep, name)
     elif name == "idempotent":
         from outrider.lasting import idempotent as found
     elif name == "bridge":
