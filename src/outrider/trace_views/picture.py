@@ -9,17 +9,25 @@ from outrider.spans import Span
 from outrider.trace_views.rows import Row, human, rows_of
 
 WIDTH, LABELS, LINE, TOP = 960, 330, 20, 34
-_STYLE = """\
+GROUND = """\
 svg { color-scheme: light dark; background: #fff }
 text { font: 12px ui-monospace, Menlo, Consolas, monospace; fill: #24292f }
 .head { font-weight: bold } .soft { fill: #6e7781 } .line { stroke: #d0d7de }
+@media (prefers-color-scheme: dark) {
+ svg { background: #0d1117 } text { fill: #e6edf3 } .soft { fill: #8d96a0 } .line { stroke: #30363d }
+}
+"""
+"""The style of every picture: light or dark ground, as the reader's system has it."""
+_STYLE = (
+    GROUND
+    + """\
 .open, .close { fill: #8c959f } .hop { fill: #54aeff } .phase { fill: #b6a2f2 } .call, .command { fill: #2da44e }
 .put, .get, .module { fill: #d4a72c } .failed { fill: #cf222e }
 @media (prefers-color-scheme: dark) {
- svg { background: #0d1117 } text { fill: #e6edf3 } .soft { fill: #8d96a0 } .line { stroke: #30363d }
  .hop { fill: #388bfd } .phase { fill: #7d68c8 } .call, .command { fill: #3fb950 }
 }
 """
+)
 
 
 def picture(spans: Sequence[Span]) -> str:
@@ -50,7 +58,7 @@ def _axis(whole: float, height: int) -> list[str]:
 def _row(row: Row, y: int, first: float, whole: float) -> list[str]:
     middle = y + LINE - 6
     if row.span is None:
-        return [f'<text class="head" x="8" y="{middle}">{_shown(row.label, 120)}</text>']
+        return [f'<text class="head" x="8" y="{middle}">{shown(row.label, 120)}</text>']
     scale = (WIDTH - LABELS - 90) / whole
     x = LABELS + (row.span.start - first) * scale
     width = max((row.end - row.span.start) * scale, 1.5)
@@ -59,12 +67,13 @@ def _row(row: Row, y: int, first: float, whole: float) -> list[str]:
     kind = "failed" if row.span.error else row.span.kind
     took = human(row.end - row.span.start)
     return [
-        f"<g><title>{_shown(row.label, 300)}: {took}</title>",
-        f'<text x="{indent}" y="{middle}">{_shown(row.label, letters)}</text>',
+        f"<g><title>{shown(row.label, 300)}: {took}</title>",
+        f'<text x="{indent}" y="{middle}">{shown(row.label, letters)}</text>',
         f'<rect class="{kind}" x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{LINE - 6}" rx="2"/>',
         f'<text class="soft" x="{x + width + 4:.1f}" y="{middle}">{took}</text></g>',
     ]
 
 
-def _shown(text: str, letters: int) -> str:
+def shown(text: str, letters: int) -> str:
+    """A text for a picture: escaped, and cut to so many letters."""
     return escape(text if len(text) <= letters else text[: letters - 1] + "…")

@@ -1,0 +1,98 @@
+"""A timeline of jobs: when each was queued, staging, running, fetching. As text, as a picture, and for tracing viewers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from outrider.batch.life_views.chrome import chrome
+from outrider.batch.life_views.picture import picture
+from outrider.batch.life_views.text import text
+from outrider.batch.lives import Life, life, orderly
+from outrider.errors import ConfigError
+
+SUFFIXES = (".json", ".svg", ".txt")
+
+
+class Timeline:
+    """The lives of jobs, as they were when it was made. In a notebook it shows itself as a picture."""
+
+    def __init__(self, lives: Iterable[Life], now: float | None = None) -> None:
+        self._found = orderly(lives, time.time() if now is None else now)
+
+    @property
+    def lives(self) -> Sequence[Life]:
+        """One for each job, in the order of their beginning; no span ends before it begins."""
+        return self._found.lives
+
+    def text(self, width: int = 80, ascii_only: bool = False, limit: int = 40) -> str:
+        """Lines no longer than `width` (at least 60) letters, for at most `limit` jobs or groups of jobs."""
+        return text(self._found, width, ascii_only, limit)
+
+    def svg(self, limit: int = 200) -> str:
+        """A picture for light and dark ground; nothing is loaded by it, no script is in it."""
+        return picture(self._found, limit)
+
+    def chrome(self) -> dict[str, Any]:
+        """The Trace Event Format, as what `json.dump` takes: all jobs, however many."""
+        return chrome(self._found)
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write it to a file; its suffix says how: .json for Perfetto, .svg a picture, .txt the lines."""
+        suffix = Path(file).suffix
+        if suffix not in SUFFIXES:
+            raise ConfigError(
+                f"a timeline cannot be written as {Path(file).name!r}",
+                key="file",
+                hint="the suffix says how: .json for Perfetto and chrome://tracing, .svg a picture, .txt the lines",
+            )
+        if suffix == ".json":
+            import json
+
+            body = json.dumps(self.chrome())
+        else:
+            body = self.svg() if suffix == ".svg" else self.text()
+        Path(file).write_text(body, encoding="utf-8", errors="replace")
+
+    def _repr_html_(self) -> str:
+        return self.svg()
+
+
+def timeline(jobs: Any) -> Timeline:
+    """The timeline of a job, of a `JobArray`, of a `Sweep`, or of any of them in a list; `Life` counts as a job, too.
+
+    Asks each for its state and its `times()`. Raises TypeError for what has none.
+    """
+    return Timeline(list(_lives(jobs)))
+
+
+def _lives(jobs: Any) -> Iterable[Life]:
+    if isinstance(jobs, Life):
+        yield jobs
+    elif hasattr(jobs, "times"):
+        yield life_of(jobs)
+    elif hasattr(jobs, "jobs"):
+        yield from _lives(jobs.jobs)
+    elif isinstance(jobs, Iterable) and not isinstance(jobs, str | bytes | dict):
+        for job in jobs:
+            yield from _lives(job)
+    else:
+        raise TypeError(f"{jobs!r} is no job; give jobs as submit gives them, or lists of these")
+
+
+def life_of(job: Any) -> Life:
+    """The life of a BatchJob. What `times()` knows of `staging` and `fetching` is shown: pairs of beginning and end."""
+    state, times = str(job.state), dict(job.times())
+    name = getattr(job, "name", "") or job.key
+    index = getattr(job, "index", None)
+    return life(
+        name if index is None else f"{name}[{index}]",
+        state,
+        times,
+        staging=times.get("staging"),
+        fetching=times.get("fetching"),
+        group="" if index is None else name,
+    )
