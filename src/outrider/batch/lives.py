@@ -257,7 +257,7 @@ def notes(found: Orderly, rows: Sequence[Row]) -> list[str]:
         told.append(f"{len(hidden):,} of {len(found.lives):,} jobs have no line of their own: {missing}")
     untimed = sum(not one.spans for one in found.lives)
     if untimed:
-        told.append(f"no times are known of {untimed:,}")
+        told.append(f"no times are known of {untimed:,} job{'' if untimed == 1 else 's'}")
     if found.moved:
         jobs = "1 job was" if found.moved == 1 else f"{found.moved:,} jobs were"
         told.append(

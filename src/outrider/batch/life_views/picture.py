@@ -89,8 +89,9 @@ def _strip(found: Orderly, y: int, height: int) -> Iterator[str]:
             points += [f"{LEFT + 2 * held[0]},{level}", f"{LEFT + 2 * held[-1] + 2},{level}"]
         points.append(f"{LEFT + 2 * columns},{y + height}")
         line = 16 if phase == lived.QUEUED else 32
-        yield f'<polygon class="{style}" points="{" ".join(points)}"><title>{phase}: at most {most:,} at once</title></polygon>'
-        yield f'<text class="soft" x="8" y="{y + line}">{phase} at once: at most {most:,}</text>'
+        told = f"{phase} at once: at most {most:,}"
+        yield f'<polygon class="{style}" points="{" ".join(points)}"><title>{told}</title></polygon>'
+        yield f'<text class="soft" x="8" y="{y + line}">{told}</text>'
 
 
 def _axis(found: Orderly, top: int, bottom: int) -> Iterator[str]:
