@@ -1,8 +1,32 @@
 """Durable calls: they outlive the process that submitted them."""
 
+from typing import TYPE_CHECKING, Any
+
 from outrider.batch.job import BatchJob
 from outrider.batch.states import Standing, State
 from outrider.batch.submitting import submit
-from outrider.batch.swept import PointResult, Sweep, table
 
-__all__ = ["BatchJob", "PointResult", "Standing", "State", "Sweep", "submit", "table"]
+if TYPE_CHECKING:
+    from outrider.batch.swept import PointResult, Sweep, table
+    from outrider.batch.timelines import Timeline, timeline
+
+__all__ = ["BatchJob", "PointResult", "Standing", "State", "Sweep", "Timeline", "submit", "table", "timeline"]
+
+_LATER = {
+    "PointResult": "swept",
+    "Sweep": "swept",
+    "table": "swept",
+    "Timeline": "timelines",
+    "timeline": "timelines",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What a job can do without is imported when it is first asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = found
+    return found

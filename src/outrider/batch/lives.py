@@ -259,8 +259,7 @@ def notes(found: Orderly, rows: Sequence[Row]) -> list[str]:
     if untimed:
         told.append(f"no times are known of {untimed:,} job{'' if untimed == 1 else 's'}")
     if found.moved:
-        jobs = "1 job was" if found.moved == 1 else f"{found.moved:,} jobs were"
-        told.append(
-            f"the clocks differ: times of {jobs} moved, by up to {took(found.furthest)}, into a possible order"
-        )
+        jobs = "1 job" if found.moved == 1 else f"{found.moved:,} jobs"
+        by = took(found.furthest)
+        told.append(f"the clocks differ: times of {jobs} were moved, by up to {by}, into a possible order")
     return told

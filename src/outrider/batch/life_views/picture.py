@@ -37,14 +37,14 @@ def picture(found: Orderly, limit: int = 200) -> str:
     title = f"{jobs}, {took(found.length)} from {begins}"
     counts = lived.counted(found.lives)
     strip = STRIP if len(found.lives) > 2 else 0
-    top = 3 * LINE + strip + 28
+    top = 4 * LINE + strip + 28
     bottom = top + LINE * len(rows)
     height = bottom + LINE * len(notes) + MARGIN
     body = [
         f'<text class="head" x="8" y="{LINE}">{shown(title, 120)}</text>',
         f'<text class="soft" x="8" y="{2 * LINE}">{shown(counts, 130)}</text>',
         *_legend(found),
-        *(_strip(found, 3 * LINE, strip) if strip else ()),
+        *(_strip(found, 4 * LINE - 8, strip) if strip else ()),
         *_axis(found, top, bottom),
     ]
     for number, row in enumerate(rows):
@@ -68,8 +68,8 @@ def _legend(found: Orderly) -> Iterator[str]:
     there = {phase for one in found.lives for phase, _, _ in one.spans}
     x = LEFT
     for phase in [name for name in KNOWN if name in there] + (["other"] if there - {*KNOWN} else []):
-        yield f'<rect class="{phase}" x="{x}" y="{2 * LINE - 10}" width="10" height="10" rx="2"/>'
-        yield f'<text class="soft" x="{x + 14}" y="{2 * LINE}">{phase}</text>'
+        yield f'<rect class="{phase}" x="{x}" y="{3 * LINE - 10}" width="10" height="10" rx="2"/>'
+        yield f'<text class="soft" x="{x + 14}" y="{3 * LINE}">{phase}</text>'
         x += 90
 
 

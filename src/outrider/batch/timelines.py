@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from outrider.batch.life_views.chrome import chrome
 from outrider.batch.life_views.picture import picture
 from outrider.batch.life_views.text import text
-from outrider.batch.lives import Life, life, orderly
+from outrider.batch.lives import Life, counted, life, orderly
 from outrider.errors import ConfigError
 
 SUFFIXES = (".json", ".svg", ".txt")
@@ -58,7 +60,10 @@ class Timeline:
         Path(file).write_text(body, encoding="utf-8", errors="replace")
 
     def _repr_html_(self) -> str:
-        return self.svg()
+        """As an image: the style of a picture that stands within the page would be that of all of the page's pictures."""
+        data = base64.b64encode(self.svg().encode()).decode()
+        told = escape(f"timeline: {counted(self.lives)}")
+        return f'<img alt="{told}" src="data:image/svg+xml;base64,{data}" style="max-width: 100%">'
 
 
 def timeline(jobs: Any) -> Timeline:
