@@ -34,10 +34,9 @@ class Cannot(Failed):
 class Worker:
     """A contender in a fresh process."""
 
-    def __init__(self, who: str, python: str) -> None:
-        self.who = who
+    def __init__(self, place: str, python: str) -> None:
         self.process = subprocess.Popen(
-            [python, "-m", "bench.worker", PLACES.get(who, f"peers:{who.title()}")],
+            [python, "-m", "bench.worker", place],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if not os.environ.get("BENCH_STDERR") else None,
@@ -108,11 +107,14 @@ class Bench:
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    def start(self, who: str, place: str) -> Worker:
+        """A process of the class at `place` ("module:Class"), with the Python that has what this contender needs."""
+        return Worker(place, sys.executable if who in PLACES else str(self.world.peers_python))
+
     @contextmanager
     def worker(self, who: str, target: Target | None = None) -> Iterator[Worker]:
         """A fresh process of that contender, prepared for that target: all imported, nothing opened."""
-        python = sys.executable if who in PLACES else str(self.world.peers_python)
-        made = Worker(who, python)
+        made = self.start(who, PLACES.get(who, f"peers:{who.title()}"))
         try:
             if target is not None and who != FLOOR:
                 made.ask("prepare", target=target.plain)

@@ -20,7 +20,7 @@ from bench.harness import Bench
 
 FAMILIES = (
     "warm", "cold", "command_line", "bootstrap", "many", "held", "fanout", "traced", "payload", "files", "bridge",
-    "sandbox", "soak",
+    "sandbox", "durable", "soak",
 )  # fmt: skip
 HERE = Path(__file__).parent
 
@@ -40,6 +40,8 @@ def main() -> int:
         bench.soak = (arguments.calls, arguments.opens)
         broken = measure(bench, arguments.only, started)
         results.meta = meta(here.peers_python, time.monotonic() - started)
+    if here.absent:
+        results.meta["not measured"] = "; ".join(f"{name}: {reason}" for name, reason in here.absent.items())
     if broken:
         results.meta["broken off"] = ", ".join(broken)
     print(report.table([*report.verdict_rows(results), *report.other_rows(results)], report.HEADS))

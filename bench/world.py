@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,37 @@ class Target:
             subprocess.run([argv[0], "-O", "exit", *argv[1:]], capture_output=True)
 
 
+class Absent(Exception):
+    """What this machine cannot give, and why."""
+
+
 class World:
-    """The targets that this machine can give; `absent` says of the others why not."""
+    """The targets that this machine can give; `absent` says of the others, and of what a case lacked, why not."""
 
     def __init__(
-        self, targets: list[Target], absent: dict[str, str], python: Path, folder: Path, scratch: Scratch
+        self, targets: list[Target], absent: dict[str, str], python: Path, machine: Any, scratch: Scratch
     ) -> None:
         self.targets = targets
         self.absent = absent
         self.peers_python = python
-        self.folder = folder
+        self.machine = machine
+        self.folder: Path = machine.folder
         self.scratch = scratch
+
+    @contextlib.contextmanager
+    def also(self, fixture: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
+        """One more server of the test world, while it lasts. Raises Absent if this machine cannot give it."""
+        with contextlib.ExitStack() as stack:
+            yield started(fixture, self.machine, stack)
+
+
+def started(fixture: Callable[[Any], Iterator[Any]], machine: Any, stack: contextlib.ExitStack) -> Any:
+    try:
+        return stack.enter_context(contextlib.contextmanager(fixture)(machine))
+    except BaseException as error:
+        if type(error).__name__ != "Skipped":  # pytest's, as the fixtures say what a machine lacks
+            raise
+        raise Absent(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -73,7 +93,7 @@ def world(names: list[str], files: Path) -> Iterator[World]:
         readable = shutil.copytree(packages, here.folder / "packages")
 
         def start(fixture: Any) -> Any:
-            return stack.enter_context(contextlib.contextmanager(fixture)(here))
+            return started(fixture, here, stack)
 
         made, absent = [], {}
         parts: dict[str, Any] = {}
@@ -88,11 +108,9 @@ def world(names: list[str], files: Path) -> Iterator[World]:
                         else (container(start(engines.start_docker), (readable, disk.root)))
                     )
                 made.append(target(name, parts, readable))
-            except BaseException as error:
-                if type(error).__name__ != "Skipped":  # pytest's, as the fixtures say what a machine lacks
-                    raise
+            except Absent as error:
                 absent[name] = str(error)
-        yield World(made, absent, python, here.folder, disk)
+        yield World(made, absent, python, here, disk)
         for one in made:
             one.disconnect()
 
