@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LOOK = 0.02
 """Seconds between two looks for a result file."""
 PATIENCE = 60.0
+ECHO = "import sys\nfor line in sys.stdin: print(pow(*map(int, line.split())))"
 
 
 class Ours:
@@ -118,6 +119,24 @@ class Floor:
 
     def array(self, count: int) -> float:
         return self._run([f"--array=0-{count - 1}"], [f"result{number}" for number in range(count)])
+
+    def pool(self, count: int, warm: int) -> dict[str, Any]:
+        """A line there and back for each call, to an interpreter that srun starts: srun waits for no look at the queue."""
+        started = time.perf_counter()
+        argv = ["srun", "--ntasks=1", "--unbuffered", "python3", "-uc", ECHO]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+            into, out = process.stdin, process.stdout
+            assert into and out
+
+            def call() -> int:
+                into.write(b"7 1\n")
+                return int(out.readline())
+
+            one_after_another(call, count)
+            idle = time.perf_counter() - started
+            times = one_after_another(call, warm)
+            into.close()
+        return {"idle": idle, "warm": times}
 
     def _run(self, options: list[str], names: Iterable[str]) -> float:
         self.latest = folder = self.folder / str(next(self.numbers))

@@ -13,6 +13,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -118,7 +119,7 @@ def contender(bench: Bench, who: str, route: str) -> Iterator[Worker]:
     """A process of that contender, prepared; it and what it leaves are ended, however it fails."""
     from tests.world.machine import descendants
 
-    told = {"folder": str(bench.world.machine.make_folder("durable"))}
+    told = {"folder": tempfile.mkdtemp(prefix="durable-", dir=bench.world.folder)}
     if who == OURS:
         told["route"] = route
     worker = bench.start(who, PLACES[who])
