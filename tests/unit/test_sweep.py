@@ -256,7 +256,12 @@ def test_what_arrives_first_comes_first_where_the_jobs_can_tell() -> None:
         def arriving(self) -> Any:
             return iter([PointResult(1, {}, "late"), PointResult(0, {}, error=ValueError("no"))])
 
-    found = list(Sweep(grid(a=[1, 2]), Told([None, None])).arriving())
+    sweep = Sweep(grid(a=[1, 2]), Told([None, None]))
+    assert sweep.table() == [
+        {"a": 1, "value": None, "error": "ValueError: no"},
+        {"a": 2, "value": "late", "error": None},
+    ]
+    found = list(sweep.arriving())
     assert [(result.index, result.point, result.ok) for result in found] == [
         (1, {"a": 2}, True),
         (0, {"a": 1}, False),

@@ -63,9 +63,13 @@ class Sweep:
     def results(self, timeout: float | None = None) -> Iterator[PointResult]:
         """What came of each point, in the order of the points; a failure is a result, too, and ends nothing.
 
-        timeout: seconds for all of them. Raises TimedOut after that; the jobs go on.
+        timeout: seconds for all of them. Raises TimedOut after that; the jobs go on. Without it, an array that was given
+        `retry` tries again what failed.
         """
-        until = _deadline(timeout)
+        if timeout is None and hasattr(self.jobs, "arriving"):
+            yield from sorted(self.arriving(), key=lambda result: result.index)
+            return
+        until = None if timeout is None else time.monotonic() + timeout
         for index, job in enumerate(self.jobs):
             yield self._result(index, job, until)
 
@@ -134,10 +138,6 @@ def _free(name: str, taken: Container[str]) -> str:
     while name in taken:
         name = f"{VALUE}.{name}"
     return name
-
-
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
 
 
 def _first_point(points: Points) -> str:
