@@ -4,27 +4,65 @@ from __future__ import annotations
 
 import shlex
 
+from outrider.batch.schedulers.base import Scheduler
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.far import loader
 
 FOLDER = "@OUTRIDER_FOLDER@"
 """Stands for the job's folder until the submit host, which alone knows its home, has written the quoted path there."""
+STOPPED = 85
+"""Exit status of a far end that was asked for a checkpoint, and has written how to go on behind its answer."""
+
+# What a far end that stopped has written last: how to go on, and its size in 20 digits.
+_GO_ON = f"""\
+if [ "$status" = {STOPPED} ]; then
+    size=$(tail -c 20 "$d/answer.$n.$a")
+    case $size in *[!0-9]* | "") size=0 ;; esac
+    tail -c "$(expr "$size" + 20)" "$d/answer.$n.$a" | head -c "$(expr "$size" + 0)" >"$d/call.$n.part" &&
+        mv "$d/call.$n.part" "$d/call.$n"
+    if [ "$asked" = TERM ]; then exit 0; fi
+    if [ ! -e "$d/cancelled" ] && [ ! -e "$d/cancelled.$n" ]; then
+        @REQUEUE@ && exit 0
+    fi
+fi
+"""
 
 
-def script(tail: Chain, python: str) -> str:
-    """The job's script. Its last act is the file `end`, whole at once: who sees it sees all that was answered."""
-    command = tail.wrap(Command([python, "-c", loader.LOADER]))
-    words = shlex.join(str(word) for word in command.as_argv())
+def script(tail: Chain, scheduler: Scheduler, python: str, checkpoint: bool) -> str:
+    """The script of a job that makes calls. Each attempt answers into a file of its own."""
+    words = _words(tail, Command([python, "-c", loader.LOADER]))
+    go_on = _GO_ON.replace("@REQUEUE@", scheduler.requeue or "false") if checkpoint else ""
+    return _script(scheduler, f'cat "$d/start" "$d/call.$n" | {words}', go_on)
+
+
+def command_script(tail: Chain, scheduler: Scheduler, command: Command) -> str:
+    """The script of a job that runs a command."""
+    return _script(scheduler, f'{_words(tail, command)} <"$d/input"', "")
+
+
+def _words(tail: Chain, command: Command) -> str:
+    return shlex.join(str(word) for word in tail.wrap(command).as_argv())
+
+
+def _script(scheduler: Scheduler, what: str, go_on: str) -> str:
+    """The last act is the file `end`, whole at once: who sees it sees all that was answered."""
     return f"""\
 #!/bin/sh
 umask 077
 d={FOLDER}
-trap 'kill -TERM "$child" 2>/dev/null' TERM INT USR1
-{words} <"$d/start" >"$d/answer" 2>"$d/errors" &
+n=${{{scheduler.index}:-0}}
+a=0
+while [ -e "$d/begun.$n.$a" ]; do a=$((a+1)); done
+: >"$d/begun.$n.$a"
+asked=
+trap 'asked=TERM; kill -TERM "$child" 2>/dev/null' TERM INT
+trap 'asked=USR1; kill -USR1 "$child" 2>/dev/null' USR1
+{what} >"$d/answer.$n.$a" 2>>"$d/errors.$n" &
 child=$!
 wait "$child"
 status=$?
 while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
-echo "$status" >"$d/end.part" && mv "$d/end.part" "$d/end"
+{go_on}echo "$status" >"$d/end.$n.part" && mv "$d/end.$n.part" "$d/end.$n"
+exit "$status"
 """

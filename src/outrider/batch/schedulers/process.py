@@ -2,41 +2,109 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import ClassVar
 
-from outrider.batch.schedulers.base import Argv, Scheduler
+from outrider.batch.schedulers.base import Argv, Scheduler, Submission
 from outrider.batch.states import Standing, State
-from outrider.hops.base import Hop
 
 # /proc/PID/stat: the program's name in brackets may hold anything, so fields are counted from behind it.
-_START = (
-    'start() { s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${s##*) }; '
-    '[ "$1" != Z ] && shift 19 && echo "$1"; }'
-)
-_ALIVE = _START + '; for job; do [ "$(start "${job%.*}")" = "${job#*.}" ] && echo "$job"; done; true'
+_START = """
+start() { s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${s##*) }; [ "$1" != Z ] && shift 19 && echo "$1"; }
+is_alive() { [ "$(start "${1%.*}")" = "${1#*.}" ]; }
+"""
+
+_ALIVE = _START + 'for job; do is_alive "$job" && echo "$job"; done; true'
+
+# The pid of one element stands in a file beside the script; one that waits for its turn looks whether it still may start.
 _CANCEL = (
-    _START + '; for job; do [ "$(start "${job%.*}")" = "${job#*.}" ] && kill -TERM "${job%.*}"; done; true'
+    _START
+    + """
+for job; do
+    case $job in
+        *_*) pid=$(cat "$OUTRIDER_SPOOL/pid.${job#*_}" 2>/dev/null) && is_alive "$pid" && kill -TERM "${pid%.*}" ;;
+        *) is_alive "$job" && kill -TERM -- "-${job%.*}" ;;
+    esac
+done
+true
+"""
+)
+
+# Words: the script, how many elements at once, the jobs to wait for (`pid.start` and folder, by turns), --, the elements.
+_RUNNER = (
+    _START
+    + """
+script=$1 limit=$2
+shift 2
+folder=${script%/*}
+why=
+while [ "$1" != -- ]; do
+    while is_alive "$1"; do sleep 0.2; done
+    set=0
+    for end in "$2"/end.*; do
+        case $end in *.part) continue ;; esac
+        [ "$(cat "$end" 2>/dev/null)" = 0 ] && set=1 || { set=0; break; }
+    done
+    [ "$set" = 1 ] || why=dependency
+    shift 2
+done
+shift
+if [ -n "$why" ]; then
+    for n in "${@:-0}"; do echo "$why" >"$folder/end.$n.part" && mv "$folder/end.$n.part" "$folder/end.$n"; done
+    exit 1
+fi
+[ $# = 0 ] && exec sh "$script"
+printf '%s\\n' "$@" | xargs -n 1 -P "$limit" sh -c "$ELEMENT" sh "$script"
+"""
+)
+
+# A shell round each element: what was killed itself cannot say so.
+_ELEMENT = (
+    _START
+    + """
+folder=${1%/*}
+[ -e "$folder/cancelled.$2" ] || [ -e "$folder/cancelled" ] && exit 0
+trap : TERM
+OUTRIDER_INDEX=$2 sh "$1" &
+echo "$!.$(start $!)" >"$folder/pid.$2"
+wait $!
+status=$?
+while kill -0 $! 2>/dev/null; do wait $!; status=$?; done
+[ -e "$folder/end.$2" ] || { echo "$status" >"$folder/end.$2.part" && mv "$folder/end.$2.part" "$folder/end.$2"; }
+"""
+)
+
+# The pid comes through a file: in a command substitution the shell would wait for the job's end.
+_SUBMIT = (
+    _START
+    + """
+script=$1 log=$2
+shift 2
+setsid sh -c 'echo "$$" >"$1.pid.part" && mv "$1.pid.part" "$1.pid"; exec sh -c "$RUNNER" sh "$@"' sh "$script" "$@" \\
+    </dev/null >>"$log" 2>&1 &
+n=0
+while [ ! -s "$script.pid" ] && [ "$n" -lt 500 ]; do sleep 0.01; n=$((n+1)); done
+pid=$(cat "$script.pid") && rm "$script.pid" && echo "$pid.$(start "$pid")"
+"""
 )
 
 
 class Process(Scheduler):
-    """Jobs without a scheduler: each starts at once, in a session of its own."""
+    """Jobs without a scheduler: each starts at once, in a session of its own, the elements of an array some at a time."""
 
     name: ClassVar[str] = "process"
+    index: ClassVar[str] = "OUTRIDER_INDEX"
+    requeue: ClassVar[str] = 'exec sh "$d/script"'
 
-    def submit(self, hop: Hop | None, script: str, key: str, log: str) -> Argv:
-        # The pid comes through a file: in a command substitution the shell would wait for the job's end.
-        start = (
-            f'{_START}; setsid sh -c \'echo "$$" >"$1.pid.part" && mv "$1.pid.part" "$1.pid"; exec sh "$1"\' sh "$1" '
-            '</dev/null >"$2" 2>&1 & '
-            'n=0; while [ ! -s "$1.pid" ] && [ "$n" -lt 500 ]; do sleep 0.01; n=$((n+1)); done; '
-            'pid=$(cat "$1.pid") && echo "$pid.$(start "$pid")"'
-        )
-        return ["sh", "-c", start, "sh", script, log]
+    def submit(self, what: Submission) -> Argv:
+        waits = [word for job in what.after for ident in job.ids for word in (ident, job.folder)]
+        limit = what.limit or os.cpu_count() or 1
+        setting = ["env", f"RUNNER={_RUNNER}", f"ELEMENT={_ELEMENT}", "sh", "-c", _SUBMIT, "sh"]
+        return [*setting, what.script, what.log, str(limit), *waits, "--", *map(str, what.indices)]
 
-    def parse_submitted(self, text: str) -> str:
-        return text.strip()
+    def parse_submitted(self, text: str) -> tuple[str, ...]:
+        return (text.strip(),) if text.strip() else ()
 
     def query(self, ids: Sequence[str]) -> Argv:
         return ["sh", "-c", _ALIVE, "sh", *ids]
@@ -44,7 +112,7 @@ class Process(Scheduler):
     def parse_query(self, text: str) -> dict[str, Standing]:
         return {ident: Standing(State.RUNNING) for ident in text.split()}
 
-    def knows_all(self, status: int, said: str) -> bool:
+    def knows_all(self, status: int, said: str, complaint: str) -> bool:
         return status == 0
 
     def cancel(self, ids: Sequence[str]) -> Argv:

@@ -1,79 +1,126 @@
-"""Slurm: sbatch, scontrol, scancel. Needs no accounting; what the controller has forgotten (after MinJobAge) is gone."""
+"""Slurm: sbatch, squeue, scancel. Needs no accounting; what the controller has forgotten (after MinJobAge) is gone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from outrider.batch.schedulers.base import Argv, Scheduler
+from outrider.batch.schedulers.base import Argv, Scheduler, Submission, ranges
 from outrider.batch.states import Standing, State
-from outrider.hops.base import Hop
 from outrider.hops.slurm import Slurm
 
 _STATES = {
     "PENDING": State.PENDING,
     "CONFIGURING": State.PENDING,
     "REQUEUED": State.PENDING,
+    "REQUEUE_FED": State.PENDING,
+    "REQUEUE_HOLD": State.HELD,
+    "SPECIAL_EXIT": State.HELD,
     "RUNNING": State.RUNNING,
     "COMPLETING": State.RUNNING,
+    "STAGE_OUT": State.RUNNING,
+    "SIGNALING": State.RUNNING,
+    "RESIZING": State.RUNNING,
     "SUSPENDED": State.RUNNING,
     "STOPPED": State.RUNNING,
     "COMPLETED": State.COMPLETED,
     "CANCELLED": State.CANCELLED,
 }
+_HELD = ("JobHeld", "job_held")
+_MANY = 1000
+"""Ids of which more are not named in a query: all of one's own jobs are asked for."""
 
 
 class SlurmBatch(Scheduler):
     """Jobs of sbatch, with the resources of the `slurm` hop."""
 
     name: ClassVar[str] = "slurm"
+    index: ClassVar[str] = "SLURM_ARRAY_TASK_ID"
+    requeue: ClassVar[str] = 'scontrol requeue "$SLURM_JOB_ID"'
 
-    def submit(self, hop: Hop | None, script: str, key: str, log: str) -> Argv:
+    def submit(self, what: Submission) -> Argv:
+        hop = what.hop
         assert isinstance(hop, Slurm)
         return [
             "sbatch",
             "--parsable",
             "--export=ALL",
-            "--no-requeue",
-            f"--comment={key}",
-            f"--output={log}",
-            f"--job-name={hop.job_name or key}",
+            f"--comment={what.key}",
+            f"--output={what.log}",
+            "--open-mode=append",
+            f"--job-name={what.name or hop.job_name or what.key}",
             f"--ntasks={hop.tasks}",
             *hop.resources(),
+            *_words(what),
             *hop.extra,
-            script,
+            what.script,
         ]
 
-    def parse_submitted(self, text: str) -> str:
+    def parse_submitted(self, text: str) -> tuple[str, ...]:
         found = re.search(r"^(\d+)(?:;\S*)?$", text, re.MULTILINE)
-        return found[1] if found else ""
+        return (found[1],) if found else ()
 
     def query(self, ids: Sequence[str]) -> Argv:
-        # Several ids would fail together for one that is forgotten.
-        return ["sh", "-c", 'for job; do scontrol show job -o "$job" 2>&1; done; true', "sh", *ids]
+        whose = ["--me"] if len(ids) > _MANY else ["--jobs", ",".join(ids)]
+        return ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", *whose]
 
     def parse_query(self, text: str) -> dict[str, Standing]:
-        found = {}
-        for line in text.splitlines():
-            ident = re.match(r"JobId=(\d+)", line)
-            state = re.search(r" JobState=(\w+)", line)
-            reason = re.search(r" Reason=(\S+)", line)
-            if ident and state:
-                why = "" if reason is None or reason[1] == "None" else reason[1]
-                found[ident[1]] = _standing(state[1], why)
-        return found
+        lines = (line.strip().split("|") for line in text.splitlines())
+        return {words[0]: _standing(words[1], words[2]) for words in lines if len(words) == 3 and words[1]}
 
-    def knows_all(self, status: int, said: str) -> bool:
-        lines = [line for line in said.splitlines() if line.strip() and not line.startswith("JobId=")]
-        return status == 0 and all("Invalid job id" in line for line in lines)
+    def knows_all(self, status: int, said: str, complaint: str) -> bool:
+        # One id that is forgotten is an error, of several those that are known are told.
+        return status == 0 or "Invalid job id" in complaint
+
+    def history(self, ids: Sequence[str]) -> Argv:
+        wanted = ",".join(ids)
+        return ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={wanted}"]
+
+    def parse_history(self, text: str) -> dict[str, Standing]:
+        lines = (line.strip().split("|") for line in text.splitlines())
+        # "CANCELLED by 1000"
+        return {words[0]: _standing(words[1].split()[0], "") for words in lines if len(words) == 2 and words[1]}
+
+    def find(self, key: str) -> Argv:
+        return ["squeue", "--noheader", "--states=all", "--me", "--format=%F|%k"]
+
+    def parse_found(self, text: str, key: str) -> tuple[str, ...]:
+        for line in text.splitlines():
+            ident, _, comment = line.strip().partition("|")
+            if comment == key and ident.isdigit():
+                return (ident,)
+        return ()
 
     def cancel(self, ids: Sequence[str]) -> Argv:
         return ["scancel", *ids]
 
+    def hold(self, ids: Sequence[str]) -> Argv:
+        return ["scontrol", "hold", ",".join(ids)]
+
+    def release(self, ids: Sequence[str]) -> Argv:
+        return ["scontrol", "release", ",".join(ids)]
+
+
+def _words(what: Submission) -> Iterator[str]:
+    """How it is to be submitted, apart from its resources."""
+    if what.indices:
+        limit = "" if what.limit is None else f"%{what.limit}"
+        yield f"--array={ranges(what.indices)}{limit}"
+    if what.after:
+        yield "--dependency=" + ",".join(f"afterok:{ident}" for job in what.after for ident in job.ids)
+        yield "--kill-on-invalid-dep=yes"
+    if what.hold:
+        yield "--hold"
+    if what.warn is None:
+        yield "--no-requeue"
+    else:
+        yield from ("--requeue", f"--signal=B:USR1@{what.warn}")
+
 
 def _standing(state: str, reason: str) -> Standing:
-    if state == "PENDING" and reason.startswith("JobHeld"):
-        return Standing(State.HELD, reason)
+    why = "" if reason == "None" else reason
+    if state == "PENDING" and why.startswith(_HELD):
+        return Standing(State.HELD, why)
     told = _STATES.get(state, State.FAILED)
-    return Standing(told, state + (f" ({reason})" if reason else "") if told.final else reason)
+    return Standing(told, state + (f" ({why})" if why else "") if told.final else why)
