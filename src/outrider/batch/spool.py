@@ -5,32 +5,69 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, NamedTuple
 
 from outrider import calls
 from outrider.chain import Chain
-from outrider.errors import FarError
 from outrider.far import data, link, loader, wire
 from outrider.far.calls import AS_DATA
 from outrider.harmless import printable
 from outrider.modules import ModuleServer
 from outrider.options import Options
 
-IDENT = 1
-NEEDED = ("spooling", "kinds", "state", "resources", "cancelling", "packing")
+NEEDED = ("in_job", "kinds", "state", "resources", "cancelling", "packing")
 """Modules of the far end that a call may need, and that nobody can be asked for in a job."""
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Frames = Iterable[Sequence[Any]]
 
 
-def packed_call(chain: Chain, settings: dict[str, Any], options: Options, call: tuple[Any, ...]) -> bytes:
-    """All that a far end reads to make one call and end: itself, a greeting, the caller's modules, the call.
+class Packed(NamedTuple):
+    """What all calls of a job share, then the calls of each element."""
 
-    chain: the whole route. settings: of its tail. call: (function, args, kwargs).
+    start: bytes
+    elements: list[bytes]
+
+
+def packed(
+    chain: Chain,
+    settings: dict[str, Any],
+    options: Options,
+    elements: Iterable[Sequence[Call]],
+    checkpoint: bool = False,
+) -> Packed:
+    """All that far ends read to make calls and end: the far end itself, a greeting, the caller's modules; and the calls.
+
+    chain: the whole route. settings: of its tail. elements: the calls that one far end makes after the other.
     """
     names: set[str] | None = None if options.trust == "pickle" else set()
-    # The far Python is not known yet: bytecode can only be refused there.
-    segments, by_value = calls.pack(call, sys.version_info[:3], names)
+    flags = AS_DATA if options.trust == "data" else 0
+    packed_calls = []
+    function, any_by_value = None, False
+    for element in elements:
+        frames: list[bytes] = []
+        for ident, call in enumerate(element, 1):
+            # The far Python is not known yet: bytecode can only be refused there.
+            segments, by_value = calls.pack(call, sys.version_info[:3], names)
+            frames += _joined(wire.message_frames(wire.CALL, ident, segments, flags))
+            function, any_by_value = call[0], any_by_value or by_value
+        packed_calls.append(b"".join(frames))
     server = ModuleServer(trusted=True)
-    hello = {
+    news = [server.news(function, any_by_value, names or ()), server.rest()]
+    messages = [
+        (wire.HELLO, 0, [data.dumps(_hello(settings, options, checkpoint))], 0),
+        *((wire.SOURCE, 0, [piece], 0) for piece in news if piece is not None),
+    ]
+    frames = [frame for message in messages for frame in _joined(wire.message_frames(*message))]
+    return Packed(loader.packed_program() + b"".join(frames), packed_calls)
+
+
+def _joined(frames: Frames) -> list[bytes]:
+    return [b"".join(frame) for frame in frames]
+
+
+def _hello(settings: dict[str, Any], options: Options, checkpoint: bool) -> dict[str, Any]:
+    return {
         "session": os.urandom(12).hex(),
         "protocol": loader.PROTOCOL,
         "python": list(sys.version_info[:2]),
@@ -39,62 +76,88 @@ def packed_call(chain: Chain, settings: dict[str, Any], options: Options, call: 
         "tempdir": bool(settings.get("tempdir")),
         "heartbeat": None,
         "keep": None,
-        "spool": {"sources": {name: loader.source(name) for name in NEEDED}},
+        "spool": {"sources": {name: loader.source(name) for name in NEEDED}, "checkpoint": checkpoint},
     }
-    news = [server.news(call[0], by_value, names or ()), server.rest()]
-    messages = [
-        (wire.HELLO, 0, [data.dumps(hello)], 0),
-        *((wire.SOURCE, 0, [piece], 0) for piece in news if piece is not None),
-        (wire.CALL, IDENT, segments, AS_DATA if options.trust == "data" else 0),
-    ]
-    frames = [b"".join(frame) for message in messages for frame in wire.message_frames(*message)]
-    return loader.packed_program() + b"".join(frames)
 
 
 class Answer(NamedTuple):
-    """What a far end in a job has answered so far. kind: RESULT or RAISED, or 0 if it has not come."""
+    """What one call has answered. kind: RESULT or RAISED."""
 
     kind: int
     segments: Any
-    stdout: bytes
-    stderr: bytes
-    goodbye: str
 
 
-def read_answer(file: IO[bytes], limit: int) -> Answer:
-    """Read the frames in `file`, from its beginning. limit: bytes of one message at the most."""
-    file.seek(0)
-    head = file.read(1 << 20)
-    before, greeting, _ = head.partition(loader.READY)
-    printed: dict[int, list[bytes]] = {wire.STDOUT: [], wire.STDERR: []}
-    kind, segments, goodbye = 0, None, ""
-    if greeting:
-        file.seek(len(before) + len(greeting))
-        os.lseek(file.fileno(), file.tell(), os.SEEK_SET)
-        reader = link.Link(wire.FrameReader(file.fileno()), -1, _ignore, _ignore, limit)
-        while (message := reader.next_message()) is not None:
-            if message[0] == wire.DATA and message[2] & wire.CHANNEL in printed:
-                printed[message[2] & wire.CHANNEL].append(bytes(message[3][0]))
-            elif message[0] in (wire.RESULT, wire.RAISED) and message[1] == IDENT:
-                kind, segments = message[0], message[3]
-            elif message[0] == wire.BYE and message[3]:
-                goodbye = printable(bytes(message[3][-1]).decode(errors="replace"))
-    return Answer(kind, segments, b"".join(printed[wire.STDOUT]), b"".join(printed[wire.STDERR]), goodbye)
+class AnswerReader:
+    """Reads what one far end in a job writes, as it grows.
+
+    Attributes: `answers`, {call: Answer}; `goodbye`, why it has ended. `take(call, channel, piece)` gets what is printed.
+    """
+
+    def __init__(self, limit: int, take: Callable[[int, int, bytes], None]) -> None:
+        self.answers: dict[int, Answer] = {}
+        self.goodbye = ""
+        self.size = 0
+        self._take = take
+        self._limit = limit
+        self._head = b""
+        self._file: IO[bytes] | None = None
+        self._link: link.Link | None = None
+
+    def feed(self, piece: bytes) -> None:
+        """More of it. Whole messages are dealt with at once, the rest is kept."""
+        self.size += len(piece)
+        if self._link is None:
+            self._head += piece
+            before, greeting, piece = self._head.partition(loader.READY)
+            if not greeting:
+                self._head = before[-(1 << 20) :]
+                return
+            self._head = b""
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # memory need not hold it twice
+            self._link = link.Link(wire.FrameReader(self._file.fileno()), -1, _ignore, _ignore, self._limit)
+        assert self._file is not None
+        at = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+        os.lseek(self._file.fileno(), 0, os.SEEK_END)
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(self._file.fileno(), view) :]
+        os.lseek(self._file.fileno(), at, os.SEEK_SET)
+        self._read(self._link)
+
+    def _read(self, stream: link.Link) -> None:
+        reader = stream.reader
+        try:
+            while not self.goodbye:
+                frame = reader.next()
+                if frame is not None:
+                    message = stream.whole(frame)
+                    if message is not None:
+                        self._deal(*message)
+                elif not reader.fill():
+                    return
+        except wire.ProtocolError as error:
+            self.goodbye = f"what it wrote is broken: {error}"
+
+    def _deal(self, kind: int, ident: int, flags: int, segments: Any) -> None:
+        if kind == wire.DATA and flags & wire.CHANNEL in (wire.STDOUT, wire.STDERR):
+            self._take(ident, flags & wire.CHANNEL, bytes(segments[0]))
+        elif kind in (wire.RESULT, wire.RAISED):
+            self.answers[ident] = Answer(kind, segments)
+        elif kind == wire.BYE:
+            words = bytes(segments[-1]).decode(errors="replace") if segments else ""
+            self.goodbye = printable(words) or "it ended"
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def _ignore(*_: object) -> None:
     pass
 
 
-def value_of(answer: Answer, options: Options, place: str) -> Any:
+def value_of(answer: Answer, options: Options, place: str, errors: bytes) -> Any:
     """The value of a call that was answered; what it raised is raised."""
     if answer.kind == wire.RAISED:
-        raise calls.exception(answer.segments, options.trust, place, answer.stderr[-4096:])
-    if answer.kind != wire.RESULT:
-        raise FarError("the job has no answer", hop=place)
-    return calls.returned(answer.segments, options.trust, place, None, options.answer_limit)[1]
-
-
-def kept_answer() -> IO[bytes]:
-    """A file for what comes of an answer: memory need not hold it twice."""
-    return tempfile.TemporaryFile()
+        raise calls.exception(answer.segments, options.trust, place, errors)
+    return calls.returned(list(answer.segments), options.trust, place, None, options.answer_limit)[1]

@@ -81,6 +81,7 @@ LATER = (
     "keeping",
     "attaching",
     "spooling",
+    "in_job",
 )
 """Sent when first needed: ahead of a request that is known to need it, or as the answer to a call's import. What the far
 end imports while it reads the stream must come ahead: it cannot wait for an answer just then."""

@@ -34,6 +34,7 @@ class Far:
     """The far end's own state. Made once."""
 
     def __init__(self):
+        self.status = 0
         self.temporary = None
         self.more = {}
         self.pump = None
@@ -74,7 +75,7 @@ class Far:
         self._prepare(hello["python"])
         if hello.get("spool"):  # in a job: what it may need comes along
             __spec__.loader.sources.update(hello["spool"]["sources"])  # type: ignore[union-attr]
-            from .spooling import begin
+            from .in_job import begin
 
             begin(self, hello["spool"])
 
@@ -469,7 +470,7 @@ class Far:
             try:
                 clean_up(self, reason)
             finally:
-                os._exit(0)
+                os._exit(self.status)
 
 
 def main():

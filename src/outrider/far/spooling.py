@@ -1,4 +1,4 @@
-"""Jobs that outlive the session: their folders at the submit host, and how a far end inside a job differs from others."""
+"""At the submit host: the folders of jobs that outlive the session, and the scheduler's own programs."""
 
 import os
 import subprocess
@@ -8,28 +8,89 @@ from . import processes
 from .guardian import SESSION_MARK
 
 PIECE = 4 << 20
-LOOK = 0.05
+SMALL = 1 << 16
+"""Bytes of answers that come along with the news of an end."""
+PAUSE = 0.03
+"""Seconds between looks at the folders; they take a twentieth of the time at the most."""
+RESCAN = 1.0
+"""Seconds after which a folder is read again though it looks unchanged: times of files are coarse, and those of NFS old."""
+PATIENCE = 60.0
+"""Seconds that one of the scheduler's programs may take."""
 
 
-def begin(far, spool):
-    """Inside a job: nobody is there who could be asked, or who takes what is printed; the stream ends after the call."""
-    far.output.LIMIT = 1 << 62
-    far.modules.ask = _asked_in_vain
-    far._stand_in = _rest_of_stand_in
+class Watched:
+    """One job's folder, and what of it was told."""
+
+    def __init__(self, path, done):
+        self.path = path
+        self.stamp = None
+        self.read = 0.0
+        self.told = set(done)
+        self.there = True
 
 
-def _rest_of_stand_in():
-    processes.note_own()
-    processes.become_subreaper()
+class Query:
+    """The question to the scheduler that is under way: it may take its time, while ends are noticed."""
+
+    def __init__(self, argv):
+        self.until = time.monotonic() + PATIENCE
+        self.problem = None
+        self.process = None
+        self.files = [_unnamed(), _unnamed()]
+        try:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=self.files[0], stderr=self.files[1], env=_environment()
+            )
+        except OSError as error:
+            self.problem = str(error)
+
+    def said(self):
+        """What it came to; None while it is under way."""
+        if self.process is not None and self.process.poll() is None:
+            if time.monotonic() < self.until:
+                return None
+            self.process.kill()
+            self.process.wait()
+            self.problem = "it has not answered for %g s" % PATIENCE
+        texts = []
+        for file in self.files:
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+            file.close()
+        if self.problem is not None:
+            return {"status": 127, "stdout": "", "stderr": self.problem}
+        return {"status": self.process.returncode, "stdout": texts[0], "stderr": texts[1]}
 
 
-def _asked_in_vain(question):
-    if "data" in question:
-        raise FileNotFoundError(2, "a job cannot ask for data of the caller's package", question["data"])
+class State:
+    """What this far end watches, and its query."""
+
+    watched = {}
+    query = None
+    asked = -1e9
+
+
+def _unnamed():
+    import tempfile
+
+    return tempfile.TemporaryFile()
+
+
+def _environment():
+    return {name: value for name, value in os.environ.items() if name != SESSION_MARK}
+
+
+def home():
+    return os.path.join(os.path.expanduser("~"), ".outrider", "spool")
 
 
 def folder_of(key):
-    return os.path.join(os.path.expanduser("~"), ".outrider", "spool", key)
+    if not key or "/" in key or key.startswith("."):
+        raise ValueError("not a key: %r" % key)
+    return os.path.join(home(), key)
+
+
+# --- submitting ---------------------------------------------------------------------------------------------------
 
 
 def store(asked):
@@ -39,28 +100,57 @@ def store(asked):
     folder = folder_of(asked["key"])
     os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
     os.mkdir(folder, 0o700)
-    script = asked["script"].replace(asked["mark"], shlex.quote(folder))
-    for name, body in (("start", asked["start"]), ("script", script.encode())):
-        with open(os.path.join(folder, name), "wb") as file:
-            file.write(body)
-    argv = [word.replace(asked["mark"], folder) for word in asked["argv"]]
-    told = _run(argv, adopt=False)
-    if told["status"] == 0:
-        part = os.path.join(folder, "job.part")
-        with open(part, "w") as file:
-            file.write(told["stdout"])
-        os.rename(part, os.path.join(folder, "job"))
-    else:
+    try:
+        files = dict(asked["files"])
+        files["script"] = asked["script"].replace(asked["mark"], shlex.quote(folder)).encode()
+        for name in files:
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(files[name])
+        told = submit(asked)
+    except BaseException:
+        processes.remove_tree(folder)
+        raise
+    if told["status"] != 0:
         processes.remove_tree(folder)
     return told
 
 
-def _run(argv, adopt=True):
+def submit(asked):
+    """Submit what is stored, or those of its elements that are named, as its attempt number `attempt`.
+
+    A shell of its own notes the id: it does so even if this far end is ended meanwhile.
+    """
+    folder = folder_of(asked["key"])
+    attempt = asked["attempt"]
+    for name in asked["forget"]:
+        try:
+            os.unlink(os.path.join(folder, name))
+        except OSError:
+            pass
+    _write(os.path.join(folder, "elements.%d" % attempt), asked["elements"].encode())
+    argv = [word.replace(asked["mark"], folder) for word in asked["argv"]]
+    argv = [word.replace(asked["home"], home()) for word in argv]
+    note = 'j=$1; shift; "$@" >"$j.part" && mv "$j.part" "$j"; s=$?; cat "$j" 2>/dev/null || cat "$j.part"; exit $s'
+    told = run(["sh", "-c", note, "sh", os.path.join(folder, "job.%d" % attempt), *argv], adopt=False)
+    if told["status"] != 0:
+        os.unlink(os.path.join(folder, "elements.%d" % attempt))
+    return told
+
+
+def note(asked):
+    """Write down the id of a job that was found again."""
+    _write(os.path.join(folder_of(asked["key"]), "job.%d" % asked["attempt"]), asked["text"].encode())
+
+
+def _write(path, body):
+    with open(path + ".part", "wb") as file:
+        file.write(body)
+    os.rename(path + ".part", path)
+
+
+def run(argv, adopt=True, cwd=None):
     """Run one of the scheduler's programs. adopt: whether what it leaves running is this session's."""
-    env = dict(os.environ)
-    env.pop("TMPDIR" if "outrider-" in env.get("TMPDIR", "") else "", None)
     if not adopt:
-        env.pop(SESSION_MARK, None)
         processes.LEAVING.append(argv)
         processes.become_subreaper(0)
     try:
@@ -68,9 +158,10 @@ def _run(argv, adopt=True):
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=env,
+            env=dict(os.environ) if adopt else _environment(),
             start_new_session=True,
-            timeout=60,
+            timeout=PATIENCE,
+            cwd=cwd,
         )
         status, out, err = done.returncode, done.stdout, done.stderr
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -86,47 +177,150 @@ def _run(argv, adopt=True):
     }
 
 
+# --- watching -----------------------------------------------------------------------------------------------------
+
+
+def watch(asked):
+    """Begin to watch jobs: what is known of each. asked: [(key, elements whose end is known already)]."""
+    found = []
+    for key, done in asked:
+        folder = folder_of(key)
+        State.watched[key] = Watched(folder, ["end.%d" % index for index in done])
+        names = _names(folder)
+        attempts = []
+        for number in range(len(names)):
+            name = "elements.%d" % number
+            if name not in names:
+                break
+            at = _time(os.path.join(folder, name))
+            text = _read(os.path.join(folder, "job.%d" % number), 0).decode()
+            attempts.append([_read(os.path.join(folder, name), 0).decode(), text, time.time() - at])
+        found.append([_read(os.path.join(folder, "record"), 0), attempts])
+    return found
+
+
+def unwatch(keys):
+    for key in keys:
+        State.watched.pop(key, None)
+
+
 def look(asked):
-    """What is new of a job: more of its answer, its end, or what the scheduler says; waits up to `wait` seconds for it."""
-    folder = folder_of(asked["key"])
+    """What is new of all that is watched; waits up to `wait` seconds for it.
+
+    asked["argv"]: the question to the scheduler, put once in `interval` seconds; what it said is among the news.
+    """
     until = time.monotonic() + asked["wait"]
     while True:
-        over = os.path.exists(os.path.join(folder, "end"))
-        piece = _read(os.path.join(folder, "answer"), asked["at"])
-        if piece or over or time.monotonic() >= until or not os.path.isdir(folder):
-            break
-        time.sleep(LOOK)
-    told = {"piece": piece, "end": None, "errors": b"", "said": None}
-    told["cancelled"] = os.path.exists(os.path.join(folder, "cancelled"))
-    told["there"] = os.path.isdir(folder)
-    if over and len(piece) < PIECE:
-        told["end"] = _read(os.path.join(folder, "end"), 0).decode().strip()
-        told["errors"] = _read(os.path.join(folder, "errors"), 0)[-65536:]
-    elif not piece and asked["argv"]:
-        told["said"] = _run(asked["argv"])
-    return told
+        began = time.monotonic()
+        news = [told for key in list(State.watched) for told in _news(key, State.watched[key])]
+        said = _said(asked["argv"], asked["interval"])
+        if news or said or began >= until:
+            return {"news": news, "said": said, "now": time.time()}
+        took = time.monotonic() - began
+        time.sleep(max(0.0, min(max(PAUSE, 20 * took), until - time.monotonic())))
 
 
-def submitted(key):
-    """What the scheduler printed when the job was submitted; None if it was not, or is gone."""
-    text = _read(os.path.join(folder_of(key), "job"), 0).decode()
-    return text or None
+def _said(argv, interval):
+    query = State.query
+    if query is not None:
+        said = query.said()
+        if said is not None:
+            State.query = None
+        return said
+    if argv and time.monotonic() - State.asked >= interval:
+        State.asked = time.monotonic()
+        State.query = Query(argv)
+    return None
 
 
-def cancel(asked):
-    """Run the scheduler's own words for it. A note beside it says who ended it: a signal does not."""
-    with open(os.path.join(folder_of(asked["key"]), "cancelled"), "w"):
-        pass
-    return _run(asked["argv"])
+def _news(key, watched):
+    """[kind, key, ...] of what has happened in one folder since the last look."""
+    try:
+        stamp = os.stat(watched.path).st_mtime_ns
+    except OSError:
+        if watched.there:
+            watched.there = False
+            yield ["gone", key]
+        return
+    watched.there = True
+    if stamp == watched.stamp and time.monotonic() - watched.read < RESCAN:
+        return
+    watched.stamp, watched.read = stamp, time.monotonic()
+    names = _names(watched.path)
+    for name in sorted(names - watched.told):
+        words = name.split(".")
+        if words[0] == "begun" and len(words) == 3:
+            yield ["begun", key, int(words[1]), int(words[2]), _time(os.path.join(watched.path, name))]
+        elif words[0] == "cancelled" and len(words) < 3:
+            yield ["cancelled", key, int(words[1]) if len(words) == 2 else None]
+        elif words[0] != "end" or len(words) != 2:
+            continue
+        watched.told.add(name)
+    for name in sorted(names):
+        if name.startswith("end.") and name.count(".") == 1 and name not in watched.told:
+            watched.told.add(name)
+            yield _end(key, watched.path, int(name[4:]), names)
+    watched.told &= names | {name for name in watched.told if name.startswith("end.")}
 
 
-def ask(argv):
-    return _run(argv)
+def _end(key, folder, index, names):
+    path = os.path.join(folder, "end.%d" % index)
+    answers = answers_of(names, index)
+    sizes = [os.path.getsize(os.path.join(folder, name)) for name in answers]
+    small = [_read(os.path.join(folder, name), 0) for name in answers] if sum(sizes) <= SMALL else None
+    errors = tail([key, "errors.%d" % index, 0 if small == [b""] else 4096])
+    return ["end", key, index, _read(path, 0).decode("utf-8", "replace").strip(), _time(path), small, errors]
 
 
-def clean(key):
-    """Remove a job's folder."""
-    processes.remove_tree(folder_of(key))
+def answers_of(names, index):
+    """Names of the answers of one element, those of earlier attempts first."""
+    start = "answer.%d." % index
+    found = [name for name in names if name.startswith(start) and name[len(start) :].isdigit()]
+    return sorted(found, key=lambda name: int(name[len(start) :]))
+
+
+def answers(asked):
+    """[(name, size)] of the answers of one element so far. asked: (key, element)."""
+    key, index = asked
+    folder = folder_of(key)
+    names = answers_of(_names(folder), index)
+    return [[name, os.path.getsize(os.path.join(folder, name))] for name in names]
+
+
+def piece(asked):
+    """Up to 4 MiB of a file of a job. asked: (key, name, offset)."""
+    key, name, at = asked
+    return _read(_inside(key, name), at)
+
+
+def tail(asked):
+    """The end of a file of a job. asked: (key, name, bytes or 0 for 64 KiB)."""
+    key, name, size = asked
+    path = _inside(key, name)
+    try:
+        return _read(path, max(0, os.path.getsize(path) - (size or 65536)))
+    except OSError:
+        return b""
+
+
+def _inside(key, name):
+    if "/" in name or name.startswith("."):
+        raise ValueError("not a file of a job: %r" % name)
+    return os.path.join(folder_of(key), name)
+
+
+def _names(folder):
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def _time(path):
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _read(path, at):
@@ -136,3 +330,27 @@ def _read(path, at):
             return file.read(PIECE)
     except OSError:
         return b""
+
+
+# --- the rest -----------------------------------------------------------------------------------------------------
+
+
+def cancel(asked):
+    """Run the scheduler's own words for it. A note beside the job says who ended it: a signal does not.
+
+    asked: {"key", "indices": the elements, None for all, "argv"}
+    """
+    folder = folder_of(asked["key"])
+    indices = asked["indices"]
+    if not os.path.isdir(folder):
+        return {"status": 0, "stdout": "", "stderr": ""}
+    for name in ["cancelled"] if indices is None else ["cancelled.%d" % index for index in indices]:
+        with open(os.path.join(folder, name), "w"):
+            pass
+    return run(asked["argv"], cwd=folder)
+
+
+def clean(key):
+    """Remove a job's folder."""
+    State.watched.pop(key, None)
+    processes.remove_tree(folder_of(key))

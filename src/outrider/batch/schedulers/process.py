@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,13 +16,13 @@ is_alive() { [ "$(start "${1%.*}")" = "${1#*.}" ]; }
 
 _ALIVE = _START + 'for job; do is_alive "$job" && echo "$job"; done; true'
 
-# The pid of one element stands in a file beside the script; one that waits for its turn looks whether it still may start.
+# Run in the job's folder, where the pid of an element stands; one that waits for its turn looks whether it still may start.
 _CANCEL = (
     _START
     + """
 for job; do
     case $job in
-        *_*) pid=$(cat "$OUTRIDER_SPOOL/pid.${job#*_}" 2>/dev/null) && is_alive "$pid" && kill -TERM "${pid%.*}" ;;
+        *_*) pid=$(cat "pid.${job#*_}" 2>/dev/null) && is_alive "$pid" && kill -TERM "${pid%.*}" ;;
         *) is_alive "$job" && kill -TERM -- "-${job%.*}" ;;
     esac
 done
@@ -55,6 +54,7 @@ if [ -n "$why" ]; then
     exit 1
 fi
 [ $# = 0 ] && exec sh "$script"
+[ "$limit" = 0 ] && limit=$(nproc 2>/dev/null || echo 1)
 printf '%s\\n' "$@" | xargs -n 1 -P "$limit" sh -c "$ELEMENT" sh "$script"
 """
 )
@@ -99,7 +99,7 @@ class Process(Scheduler):
 
     def submit(self, what: Submission) -> Argv:
         waits = [word for job in what.after for ident in job.ids for word in (ident, job.folder)]
-        limit = what.limit or os.cpu_count() or 1
+        limit = what.limit or 0  # as many as there are processors
         setting = ["env", f"RUNNER={_RUNNER}", f"ELEMENT={_ELEMENT}", "sh", "-c", _SUBMIT, "sh"]
         return [*setting, what.script, what.log, str(limit), *waits, "--", *map(str, what.indices)]
 

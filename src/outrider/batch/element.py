@@ -1,0 +1,102 @@
+"""One element of a job: what is known of it, and what the news come to. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from outrider.batch.states import Standing, State
+
+GRACE = 3.0
+"""Seconds that an end has to show in the spool after the scheduler says that the job is over."""
+VERDICT = 6.0
+"""Seconds that the scheduler has to say who ended a job that has no answer: Slurm calls it COMPLETING at first."""
+
+
+@dataclass
+class Element:
+    """ident: the scheduler's id. Times of files are the submit host's, in epoch seconds; others are monotonic ones here.
+
+    end: what its script wrote last: an exit status. over_since: when the scheduler first called it over, without an end.
+    """
+
+    index: int
+    ident: str = ""
+    standing: Standing = Standing(State.PENDING)
+    begun: float | None = None
+    ended: float | None = None
+    attempt: int = 0
+    end: str | None = None
+    answered: bool = False
+    small: list[bytes] | None = None
+    errors: bytes = b""
+    cancelled: bool = False
+    over_since: float | None = None
+    verdict: Standing | None = None
+    wanted: bool = field(default=False, repr=False)
+
+    @property
+    def final(self) -> bool:
+        return self.standing.state.final
+
+    def begins(self, attempt: int, at: float) -> None:
+        """Its script has begun, for the so manieth time."""
+        self.attempt = attempt
+        if self.begun is None:
+            self.begun = at
+        if not self.final:
+            self.standing = Standing(State.RUNNING)
+
+    def ends(self, end: str, at: float, now: float, answered: bool) -> None:
+        """Its script has ended. answered: whether it leaves nothing to ask the scheduler about."""
+        self.end, self.ended, self.answered = end, at, answered
+        if end == "0":
+            self.standing = Standing(State.COMPLETED)
+        elif end == "dependency":
+            self.standing = Standing(State.CANCELLED, "a job that it waits for has failed")
+        elif answered:
+            self.standing = Standing(State.FAILED, f"exit status {end}")
+        elif self.cancelled:
+            self.standing = Standing(State.CANCELLED, "by cancel()")
+        else:
+            self.over_since = now
+            self.standing = Standing(State.RUNNING, "ending")
+
+    def said(self, known: Standing | None, now: float, name: str) -> None:
+        """What the scheduler says of it; None: it does not know it, and would if it could."""
+        if self.final:
+            return
+        if known is None:
+            known = Standing(State.LOST, f"{name} does not know job {self.ident} any more")
+            if self.end is not None:
+                known = self._by_status()
+        elif known.state is State.RUNNING and self.begun is None and known.reason == "":
+            known = Standing(State.PENDING) if name == "process" else known
+        if not known.state.final:
+            if self.end is None:
+                self.standing, self.over_since = known, None
+            return
+        self.verdict = known
+        self.over_since = now if self.over_since is None else self.over_since
+        if self.end is not None:
+            self._conclude()
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        if self.final or self.over_since is None:
+            return
+        if now - self.over_since >= (GRACE if self.end is None else VERDICT):
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """No more is to be learned: its own end comes first, then the scheduler's verdict."""
+        verdict = self.verdict or self._by_status()
+        if self.cancelled:
+            verdict = Standing(State.CANCELLED, verdict.reason if verdict.state is State.CANCELLED else "by cancel()")
+        elif verdict.state is State.COMPLETED:
+            verdict = self._by_status()
+        self.standing = verdict
+
+    def _by_status(self) -> Standing:
+        if self.end is None:
+            return Standing(State.FAILED, "it left no answer")
+        return Standing(State.FAILED, f"exit status {self.end}")

@@ -1,0 +1,124 @@
+"""How a far end inside a job differs from others: nobody is there who could be asked, and its stream ends after the calls."""
+
+import os
+import sys
+
+from . import calls as module
+from . import processes, wire
+from .quick import signal
+
+STOPPED = 85
+"""Exit status after a checkpoint: how to go on stands behind the answer, and its size in 20 digits behind that."""
+
+
+class Now:
+    """The call that runs: what it was sent as, and what it is."""
+
+    ident = flags = 0
+    call = None
+
+
+def begin(far, settings):
+    """Serve calls one after the other, as they stand in the file that is the stream."""
+    far.output.LIMIT = 1 << 62
+    far.modules.ask = _asked_in_vain
+    far._stand_in = _rest_of_stand_in
+    far.link.reader.buffered = bool
+    _note_failures(far)
+    if settings["checkpoint"]:
+        _note_calls(far)
+        signal.signal(signal.SIGUSR1, lambda *_: _asked(far, "the time is nearly up"))
+        ended = far.ended
+
+        def ended_by_signal(reason):
+            if reason == "terminated":
+                _asked(far, reason)
+            ended(reason)
+
+        far.ended = ended_by_signal
+
+
+def _rest_of_stand_in():
+    processes.note_own()
+    processes.become_subreaper()
+
+
+def _asked_in_vain(question):
+    if "data" in question:
+        raise FileNotFoundError(2, "a job cannot ask for data of the caller's package", question["data"])
+
+
+def _note_failures(far):
+    """The exit status tells the scheduler, and jobs that wait for this one, whether the calls returned."""
+    send = far.link.send
+
+    def noting(kind, ident, *rest):
+        if kind == wire.RAISED:
+            far.status = 1
+        return send(kind, ident, *rest)
+
+    far.link.send = noting
+
+
+def _note_calls(far):
+    run, unpack = far.calls.run, module.unpack
+
+    def noting_run(ident, flags, *rest):
+        Now.ident, Now.flags, Now.call = ident, flags, None
+        try:
+            return run(ident, flags, *rest)
+        finally:
+            Now.call = None
+
+    def noting_unpack(*arguments):
+        Now.call = unpack(*arguments)
+        return Now.call
+
+    far.calls.run = noting_run
+    module.unpack = noting_unpack
+
+
+def _asked(far, why):
+    """In the main thread, in the midst of the call: ask its function for a checkpoint, and leave how to go on from it."""
+    call = Now.call
+    checkpoint = getattr(call[0], "checkpoint", None) if call is not None and len(call) == 3 else None
+    if checkpoint is None:
+        return
+    try:
+        rest = _continuation(call, checkpoint(*call[1], **call[2])) + _unread(far)
+    except Exception:
+        import traceback
+
+        sys.stderr.write("no checkpoint could be made:\n" + traceback.format_exc())
+        return
+    if not far.closing.acquire(False):
+        return
+    from .ending import clean_up
+
+    try:
+        clean_up(far, "stopped at a checkpoint: " + why)
+        os.set_blocking(far.link.write_fd, True)
+        wire.write_all(far.link.write_fd, [rest, b"%020d" % len(rest)])
+    finally:
+        os._exit(STOPPED)
+
+
+def _continuation(call, told):
+    """The message of the call to go on with. told: new arguments as a tuple, changed named ones as a dict, or None."""
+    function, args, kwargs = call
+    if isinstance(told, dict):
+        kwargs = dict(kwargs, **told)
+    elif told is not None:
+        args, kwargs = tuple(told), {}
+    segments = module.pack_value((function, args, kwargs), False, list(sys.version_info[:2]))
+    frames = wire.message_frames(wire.CALL, Now.ident, segments, Now.flags)
+    return b"".join([bytes(buffer) for frame in frames for buffer in frame])
+
+
+def _unread(far):
+    """The calls that were not begun."""
+    reader = far.link.reader
+    rest = [reader._buffer[reader._at :]]
+    while rest[-1] or len(rest) == 1:
+        rest.append(os.read(reader.fd, 1 << 20))
+    return b"".join(rest)
