@@ -1,0 +1,277 @@
+"""One watcher for each submit host: it asks about all jobs there together, however many of them are waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from outrider.batch.lot import Lot
+from outrider.batch.reaching import far_answer
+from outrider.batch.schedulers.base import Scheduler
+from outrider.batch.splitting import Split, head_options
+from outrider.chain import Chain
+from outrider.errors import Lost, OutriderError, TimedOut
+from outrider.options import Options
+from outrider.session import Session
+
+INTERVAL = 1.0
+"""Seconds between two questions to the scheduler."""
+LINGER = 2.0
+"""Seconds that the way to the submit host stays open when nobody needs it."""
+ASK_LIMIT = 120.0
+"""Seconds that the submit host may take over one question."""
+OUTAGE = 3600.0
+"""Seconds without the submit host after which those who wait are told."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+
+logger = logging.getLogger("outrider")
+
+
+class Watcher:
+    """Use it through `watcher_of`. All methods may be called by many threads at once."""
+
+    def __init__(self, chain: Chain, options: Options, scheduler: Scheduler) -> None:
+        self.chain, self.options, self.scheduler = chain, options, scheduler
+        self._lots: weakref.WeakValueDictionary[str, Lot] = weakref.WeakValueDictionary()
+        self._waited: dict[str, tuple[Lot, int]] = {}
+        self._lock = threading.RLock()
+        self._opening = threading.Lock()
+        self._stir = threading.Condition(self._lock)
+        self._session: Session | None = None
+        self._known_there: set[str] = set()
+        self._thread: threading.Thread | None = None
+        self._users = 0
+        self._used = 0.0
+
+    def lot(self, key: str, limit: int) -> Lot:
+        """The lot of that key, the same for all who ask. limit: bytes of one answer at the most."""
+        with self._lock:
+            found = self._lots.get(key)
+            if found is None:
+                found = self._lots[key] = Lot(key, self.scheduler, limit)
+            return found
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    def ask(self, function: str, argument: Any, timeout: float = ASK_LIMIT) -> Any:
+        """What a function of `far/spooling.py` answers at the submit host. Raises what opening the way there raises."""
+        with self._using() as far:
+            return far_answer(far, function, argument, timeout)
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[Session]:
+        with self._lock:
+            self._users += 1
+        try:
+            yield self._open()
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._used = time.monotonic()
+
+    def _open(self) -> Session:
+        with self._opening:  # one opens, the others take what it opened
+            far = self._session
+            if far is not None and not far.connection.over and not far.connection.closed:
+                return far
+            fresh = Session(self.chain, self.options)
+            with self._lock:
+                self._session, self._known_there = fresh, set()
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._watch, name="outrider-jobs", daemon=True)
+                    self._thread.start()
+            return fresh
+
+    def _introduce(self, lots: list[Lot]) -> None:
+        """Let the far end watch these folders, and learn what is known of them."""
+        with self._using() as far:
+            with self._lock:
+                strange = [lot for lot in lots if lot.key not in self._known_there or lot.unsettled is not None]
+                self._known_there.update(lot.key for lot in strange)
+            if not strange:
+                return
+            asked = [
+                (lot.key, [index for index, element in lot.elements.items() if element.final]) for lot in strange
+            ]
+            missing = {}
+            for lot, (record, attempts) in zip(strange, far_answer(far, "watch", asked, ASK_LIMIT), strict=True):
+                if numbers := lot.learn(record, attempts):
+                    missing[lot.key] = (lot, numbers, attempts)
+            for lot, numbers, attempts in missing.values():
+                self._find(far, lot, numbers, attempts)
+
+    def _find(self, far: Session, lot: Lot, numbers: list[int], attempts: list[Any]) -> None:
+        """Whoever submitted it ended before the id was noted: the scheduler knows the job by its key."""
+        for number in numbers:
+            key = f"{lot.key}.{number}" if number else lot.key
+            argv = self.scheduler.find(key)
+            told = far_answer(far, "run", argv, ASK_LIMIT) if argv is not None else {"status": 1, "stdout": ""}
+            ids = self.scheduler.parse_found(told["stdout"], key) if told["status"] == 0 else ()
+            if ids:
+                asked = {"key": lot.key, "attempt": number, "text": "\n".join(ids) + "\n"}
+                far_answer(far, "note", asked, ASK_LIMIT)
+                lot.submitted(ids, [int(word) for word in attempts[number][0].split()])
+            elif argv is None or told["status"] == 0:
+                lot.unfound()
+
+    def refresh(self, lot: Lot) -> None:
+        """Learn how a lot stands just now. The scheduler is asked for all lots at once, and once in INTERVAL."""
+        with self._lock:
+            lots = [found for found in self._lots.values() if not found.final]
+        self._introduce(lots)
+        self._look(0.0, [])
+        if not lot.final and time.monotonic() - lot.asked_at >= INTERVAL:
+            lots = [found for found in lots if not found.final]
+            if argv := self._query(lots):
+                self._said(self.ask("run", argv), lots)
+        for found in lots:
+            found.tick()
+
+    def _query(self, lots: list[Lot]) -> list[str]:
+        ids = [ident for lot in lots for ident in lot.ids()]
+        return self.scheduler.query(ids) if ids else []
+
+    def _look(self, wait: float, argv: list[str]) -> Any:
+        asked = {"wait": wait, "interval": INTERVAL, "argv": argv}
+        told = self.ask("look", asked, wait + ASK_LIMIT)
+        offset = time.time() - told["now"]
+        for news in told["news"]:
+            lot = self._lots.get(news[1])
+            if lot is not None:
+                lot.clock = offset
+                lot.take([news[0], *news[2:]])
+        return told["said"]
+
+    def _said(self, said: Any, lots: list[Lot]) -> None:
+        """Hand on what the scheduler said of these lots."""
+        known = self.scheduler.parse_query(said["stdout"])
+        complete = self.scheduler.knows_all(said["status"], said["stdout"], said["stderr"])
+        forgotten = [element for lot in lots for element in lot.said(known, complete)]
+        argv = self.scheduler.history([element.ident for element in forgotten]) if forgotten else None
+        if argv is None:
+            return
+        told = self.ask("run", argv)
+        history = self.scheduler.parse_history(told["stdout"]) if told["status"] == 0 else {}
+        for element in forgotten:
+            if element.ident in history and history[element.ident].state.final:
+                element.verdict = history[element.ident]
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def wait(self, lot: Lot, over: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until `over()`, which news of the lot may make true; False if that is not within `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        with self.watching(lot), lot.changed:
+            while not over():
+                if lot.trouble is not None:
+                    trouble, lot.trouble = lot.trouble, None
+                    raise trouble
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                lot.changed.wait(left)
+        return True
+
+    @contextlib.contextmanager
+    def watching(self, lot: Lot) -> Iterator[None]:
+        """The lot is watched while it lasts."""
+        self.watch(lot)
+        try:
+            yield
+        finally:
+            self.unwatch(lot)
+
+    def watch(self, lot: Lot) -> None:
+        """Watch it until `unwatch`. Raises what opening the way there raises."""
+        if not lot.final:
+            self._introduce([lot])
+        with self._stir:
+            self._waited[lot.key] = (lot, self._waited.get(lot.key, (lot, 0))[1] + 1)
+            self._stir.notify_all()
+
+    def unwatch(self, lot: Lot) -> None:
+        with self._stir:
+            count = self._waited[lot.key][1] - 1
+            if count:
+                self._waited[lot.key] = (lot, count)
+            else:
+                del self._waited[lot.key]
+            self._used = time.monotonic()
+
+    def _watch(self) -> None:
+        """The thread: looks while somebody waits, lingers a little, closes the way."""
+        pause, failing = FIRST_PAUSE, None
+        while True:
+            lots = self._next_lots()
+            if lots is None:
+                return
+            try:
+                self._turn(lots)
+                pause, failing = FIRST_PAUSE, None
+            except Exception as error:
+                failing = failing or time.monotonic()
+                transient = isinstance(error, OutriderError) and (
+                    error.transient or isinstance(error, (Lost, TimedOut))
+                )
+                if not transient or time.monotonic() - failing > OUTAGE:
+                    for lot in lots:
+                        self._trouble(lot, error)
+                else:
+                    logger.warning("jobs cannot be watched just now, trying again: %s", error)
+                with self._stir:
+                    self._stir.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _trouble(self, lot: Lot, error: BaseException) -> None:
+        with lot.changed:
+            lot.trouble = error
+            lot.tell()
+
+    def _next_lots(self) -> list[Lot] | None:
+        """The lots that somebody waits for; None when nobody has for a while, and the way is closed."""
+        with self._stir:
+            while True:
+                lots = [lot for lot, _ in self._waited.values() if not lot.final]
+                if lots:
+                    return lots
+                left = LINGER - (time.monotonic() - self._used)
+                if not self._users and not self._waited and left <= 0:
+                    break
+                self._stir.wait(max(left, 0.05))
+            far, self._session, self._thread = self._session, None, None
+        if far is not None:
+            far.close()
+        return None
+
+    def _turn(self, lots: list[Lot]) -> None:
+        """Look once, until something happens or the scheduler is to be asked again."""
+        self._introduce(lots)
+        with self._lock:
+            lots = [lot for lot in self._lots.values() if not lot.final and lot.key in self._known_there]
+        said = self._look(INTERVAL, self._query(lots))
+        if said is not None:
+            self._said(said, lots)
+        for lot in lots:
+            lot.tick()
+
+
+_watchers: list[Watcher] = []
+_watchers_lock = threading.Lock()
+
+
+def watcher_of(parts: Split, options: Options) -> Watcher:
+    """The watcher of a route's submit host, the same for all routes that share the way to it."""
+    ours = head_options(parts, options)
+    with _watchers_lock:
+        for watcher in _watchers:
+            same = (watcher.chain, watcher.options) == (parts.head, ours)
+            if same and watcher.scheduler.name == parts.scheduler.name:
+                return watcher
+        watcher = Watcher(parts.head, ours, parts.scheduler)
+        _watchers.append(watcher)
+        return watcher
