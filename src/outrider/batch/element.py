@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from outrider.batch.states import Standing, State
 
@@ -14,13 +14,14 @@ VERDICT = 6.0
 
 @dataclass
 class Element:
-    """ident: the scheduler's id. Times of files are the submit host's, in epoch seconds; others are monotonic ones here.
+    """ident: the scheduler's id; base: the one to ask about it, of its whole array perhaps. Times of files are the submit host's, in epoch seconds; others are monotonic ones here.
 
     end: what its script wrote last: an exit status. over_since: when the scheduler first called it over, without an end.
     """
 
     index: int
     ident: str = ""
+    base: str = ""
     standing: Standing = Standing(State.PENDING)
     begun: float | None = None
     ended: float | None = None
@@ -32,7 +33,6 @@ class Element:
     cancelled: bool = False
     over_since: float | None = None
     verdict: Standing | None = None
-    wanted: bool = field(default=False, repr=False)
 
     @property
     def final(self) -> bool:

@@ -3,54 +3,64 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from outrider.batch import spool
-from outrider.batch.reaching import far_answer
-from outrider.batch.schedulers.base import Scheduler
-from outrider.batch.splitting import head_options, split
+from outrider.batch.live import Live
+from outrider.batch.lot import Lot
+from outrider.batch.splitting import split
 from outrider.batch.states import Standing, State
+from outrider.batch.watching import watcher_of
 from outrider.chain import Chain
-from outrider.errors import Cancelled, FarError, Lost, TimedOut
+from outrider.errors import Cancelled, FarError, Lost, RouteError, TimedOut
 from outrider.far import wire
 from outrider.options import Options
-from outrider.session import Session
+from outrider.request import CHANNEL_NAMES
+from outrider.results import CompletedCommand, FarEnd
 
-GRACE = 3.0
-"""Seconds that an end has to show in the spool after the scheduler says that the job is over."""
-INTERVAL = 1.0
-"""Seconds between two questions to the scheduler."""
+FOLLOW = 0.1
+"""Seconds between looks for more output."""
 
 
 class BatchJob:
     """A job: `result()`, `state`, `cancel()`. Picklable; `Route.job(key)` gives it in another process, on another day.
 
-    key: the random name under which the scheduler and the spool at the submit host know it.
+    key: the random name under which the scheduler and the spool at the submit host know it; the items of an array share
+    it. index: which item of its array it is; None if it is none. In an asyncio program, `await job` is its result.
     """
 
-    def __init__(self, chain: Chain, options: Options, key: str) -> None:
+    def __init__(self, chain: Chain, options: Options, key: str, index: int | None = None) -> None:
         self.key = key
+        self.index = index
         self._chain = chain
         self._options = options
         self._place = chain.label()
-        self._answer: spool.Answer | None = None
-        self._standing = Standing(State.PENDING)
-        self._errors = b""
-        self._id = ""
+        self._watcher = watcher_of(split(chain), options)
+        self._lot: Lot = self._watcher.lot(key, options.answer_limit)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return BatchJob, (self._chain, self._options, self.key)
+        return BatchJob, (self._chain, self._options, self.key, self.index)
 
     def __repr__(self) -> str:
-        return f"<BatchJob {self.key} {self._id} on {self._place}, {self._standing.state}>"
+        which = self.key if self.index is None else f"{self.key}[{self.index}]"
+        return f"<BatchJob {which} on {self._place}, {self._known().state}>"
+
+    # --- where it stands ----------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """The scheduler's id of the job."""
-        if not self._id:
-            with self._open() as far:
-                self._know_id(far)
-        return self._id
+        """The scheduler's id of the job; "" if it never got one."""
+        element = self._element
+        if element not in self._lot.elements and self._lot.lost is None:
+            self._watcher.refresh(self._lot)
+        found = self._lot.elements.get(element)
+        return found.ident if found is not None else ""
+
+    @property
+    def name(self) -> str:
+        """The name that it was submitted with, or its key."""
+        return (self._lot.record.name if self._lot.record is not None else "") or self.key
 
     @property
     def state(self) -> State:
@@ -58,50 +68,62 @@ class BatchJob:
         return self.standing().state
 
     def standing(self) -> Standing:
-        """The state with the scheduler's reason; asks the submit host, unless the job is over."""
-        if not self._standing.state.final:
-            self._watch(0.0)
-        return self._standing
+        """The state with the scheduler's reason; asks the submit host, unless the job is over.
+
+        However many jobs ask, the scheduler itself is asked for all of them together and once in a second.
+        """
+        if not self._known().state.final:
+            self._watcher.refresh(self._lot)
+        return self._known()
+
+    def times(self) -> dict[str, float | None]:
+        """When it was submitted, and when it `started` and `ended`: epoch seconds of this machine's clock, or None."""
+        if self._lot.record is None or not self._known().state.final:
+            self._watcher.refresh(self._lot)
+        record, element = self._lot.record, self._lot.elements.get(self._element)
+        begun, ended = (element.begun, element.ended) if element is not None else (None, None)
+        offset = self._lot.clock
+        return {
+            "submitted": record.made if record is not None else None,
+            "started": None if begun is None else begun + offset,
+            "ended": None if ended is None else ended + offset,
+        }
 
     def done(self) -> bool:
         """Whether it is over, however it ended."""
         return self.state.final
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is over; False if it is not within `timeout` seconds. The job goes on then."""
-        if not self._standing.state.final:
-            self._watch(timeout)
-        return self._standing.state.final
+        """Wait until it is over; False if it is not within `timeout` seconds. The job goes on then.
+
+        If the submit host cannot be reached meanwhile, it is tried again for an hour.
+        """
+        return self._watcher.wait(self._lot, lambda: self._known().state.final, timeout)
+
+    # --- what came of it ----------------------------------------------------------------------------------------
 
     def result(self, timeout: float | None = None) -> Any:
-        """The value of the call; what the call raised is raised.
+        """The value of the call, what it raised is raised; of a command a `CompletedCommand`, whatever its status.
 
         Raises TimedOut if it is not over within `timeout` seconds (the job goes on), Cancelled, FarError with the
         scheduler's reason if it was ended, and Lost if neither the scheduler nor the spool knows of it.
         """
         if not self.wait(timeout):
             raise TimedOut(
-                f"the job is still {self._standing.state} after {timeout:g} s",
+                f"the job is still {self._known().state} after {timeout:g} s",
                 hop=self._place,
                 hint="it goes on: ask again later, or end it with cancel()",
             )
-        if self._answer is not None and self._answer.kind:
-            return spool.value_of(self._answer, self._options, self._place)
-        state, reason = self._standing
-        errors = self._errors.decode(errors="replace").strip()
-        if state is State.CANCELLED:
-            raise Cancelled(f"the job was cancelled: {reason}", hop=self._place)
-        if state is State.LOST:
-            raise Lost(f"the job is gone: {reason}", stderr=errors, hop=self._place)
-        raise FarError(
-            f"the job ended without an answer: {reason}",
-            far_stderr=errors,
-            hop=self._place,
-            hint="the scheduler's reason says why; give it more time= or memory= if that is what it lacked",
-        )
+        if self._is_command():
+            return self._completed()
+        answer = self._answer()
+        if answer is None:
+            raise self._failure()
+        errors = self._live().output(self._call, wire.STDERR)[-4096:]
+        return spool.value_of(answer, self._options, self._place, errors)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What `result` would raise once the job is over, or None."""
+        """What `result` would raise once the job is over, or None. Raises TimedOut if it is not within `timeout` seconds."""
         if not self.wait(timeout):
             self.result(0)
         try:
@@ -111,119 +133,177 @@ class BatchJob:
         return None
 
     def stdout(self) -> bytes:
-        """What the call printed on stdout, so far."""
-        self.standing()
-        return self._answer.stdout if self._answer else b""
+        """What it has printed on stdout, so far."""
+        return self._printed(wire.STDOUT)
 
     def stderr(self) -> bytes:
-        """What the call printed on stderr, so far."""
-        self.standing()
-        return self._answer.stderr if self._answer else b""
+        """What it has printed on stderr, so far."""
+        return self._printed(wire.STDERR)
+
+    def follow(self) -> Iterator[tuple[str, bytes]]:
+        """What it prints, as it comes: ("stdout" or "stderr", a piece), until it is over."""
+        seen = 0
+        with self._watcher.watching(self._lot):
+            while True:
+                over = self._known().state.final
+                live = self._updated()
+                pieces, seen = live.printed[seen:], len(live.printed)
+                for call, channel, piece in pieces:
+                    if call == self._call:
+                        yield CHANNEL_NAMES[channel], piece
+                if over:
+                    return
+                time.sleep(FOLLOW)
+
+    # --- what can be done with it -------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """End it. What it has answered by then stays."""
-        with self._open() as far:
-            self._know_id(far)
-            if self._id:
-                asked = {"key": self.key, "argv": self._scheduler().cancel([self._id])}
-                far_answer(far, "cancel", asked, 60.0)
+        """End it. What it has answered by then stays. The whole element, if several items share one (`chunk`)."""
+        self._watcher.refresh(self._lot)
+        indices = None if self.index is None else [self._element]
+        ids = self._lot.ids(indices)
+        if ids and not self._known().state.final:
+            asked = {"key": self.key, "indices": indices, "argv": self._scheduler.cancel(ids)}
+            self._watcher.ask("cancel", asked)
+
+    def hold(self) -> None:
+        """Keep it from starting while it waits. Raises RouteError if the scheduler cannot or will not."""
+        self._command_of(self._scheduler.hold, "held")
+
+    def release(self) -> None:
+        """Let it start after `hold`."""
+        self._command_of(self._scheduler.release, "released")
 
     def clean(self) -> None:
-        """Remove what is kept of it at the submit host. A job that still runs is not ended by that: cancel it first."""
-        with self._open() as far:
-            far_answer(far, "clean", self.key, 60.0)
+        """Remove what is kept of it, and of its whole array, at the submit host. End what still runs first: cancel()."""
+        self._watcher.ask("clean", self.key)
 
-    # --- watching -----------------------------------------------------------------------------------------------
+    def __await__(self) -> Generator[Any, None, Any]:
+        from outrider.batch.awaiting import awaited
 
-    def _scheduler(self) -> Scheduler:
-        return split(self._chain).scheduler
+        return awaited(self).__await__()
 
-    def _open(self) -> Session:
-        parts = split(self._chain)
-        return Session(parts.head, head_options(parts, self._options))
+    def add_done_callback(self, function: Callable[[BatchJob], object]) -> None:
+        """Call `function(job)` once it is over: in a thread of ours, or at once if it is over already."""
+        from outrider.batch.awaiting import when_done
 
-    def _know_id(self, far: Session) -> None:
-        if not self._id:
-            told = far_answer(far, "submitted", self.key, 60.0)
-            self._id = self._scheduler().parse_submitted(told) if told else ""
+        when_done(self, lambda: function(self))
 
-    def _watch(self, timeout: float | None) -> None:
-        """Look until the job is over or the time is up: at the spool all the time, at the scheduler once in a second."""
-        until = None if timeout is None else time.monotonic() + timeout
-        scheduler = self._scheduler()
-        ended: tuple[float, Standing] | None = None
-        with self._open() as far, spool.kept_answer() as file:
-            self._know_id(far)
-            argv = scheduler.query([self._id]) if self._id else []
-            while not self._standing.state.final:
-                left = INTERVAL if until is None else max(0.0, min(INTERVAL, until - time.monotonic()))
-                asked = {"key": self.key, "at": file.tell(), "wait": left, "argv": argv}
-                told = far_answer(far, "look", asked, left + 120.0)
-                file.write(told["piece"])
-                if told["piece"] and told["end"] is None:
-                    continue
-                now = self._judge(scheduler, told, ended)
-                if now.state.final and told["end"] is None:
-                    ended = ended or (time.monotonic(), now)
-                    if told["there"] and time.monotonic() - ended[0] < GRACE and left:
-                        time.sleep(0.2)
-                        continue
-                file.flush()
-                self._answer = spool.read_answer(file, self._options.answer_limit)
-                if told["end"] is not None and not self._answer.kind and argv:
-                    now = self._ended_by(far, scheduler, argv, told)
-                self._standing = self._concluded(told, now)
-                file.seek(0, 2)
-                if until is not None and time.monotonic() >= until:
-                    return
+    # --- inside -------------------------------------------------------------------------------------------------
 
-    def _ended_by(
-        self, far: Session, scheduler: Scheduler, argv: list[str], told: dict[str, Any]
-    ) -> Standing:
-        """What the scheduler says of a job whose script is over without an answer: it knows who ended it.
+    @property
+    def _scheduler(self) -> Any:
+        return self._watcher.scheduler
 
-        Slurm calls a job COMPLETING at first, whatever its end; a process that is over has nobody who knows more.
-        """
-        until = time.monotonic() + 2 * GRACE
-        while True:
-            told["said"] = far_answer(far, "ask", argv, 60.0)
-            now = self._judge(scheduler, told, None)
-            if now.state is State.LOST:
-                return Standing(State.RUNNING)
-            if now.state.final or time.monotonic() >= until:
-                return now
-            time.sleep(0.2)
+    @property
+    def _chunk(self) -> int:
+        if self.index is not None and self._lot.record is None:
+            self._watcher.refresh(self._lot)
+        return self._lot.record.chunk if self._lot.record is not None else 1
 
-    def _judge(
-        self, scheduler: Scheduler, told: dict[str, Any], ended: tuple[float, Standing] | None
-    ) -> Standing:
-        """What the scheduler's words come to."""
-        if ended is not None:
-            return ended[1]
-        if not told["there"]:
-            return Standing(State.LOST, "its folder at the submit host is gone")
-        if not self._id:
-            return Standing(State.LOST, "it was never submitted")
-        said = told["said"]
-        if said is None:
-            return self._standing
-        known = scheduler.parse_query(said["stdout"])
-        if self._id in known:
-            return known[self._id]
-        if scheduler.knows_all(said["status"], said["stdout"]):
-            return Standing(State.LOST, f"{scheduler.name} does not know job {self._id} any more")
-        return self._standing
+    @property
+    def _element(self) -> int:
+        return 0 if self.index is None else self.index // self._chunk
 
-    def _concluded(self, told: dict[str, Any], now: Standing) -> Standing:
-        """The standing, once what the job itself has written is counted in: that is believed before the scheduler."""
-        assert self._answer is not None
-        self._errors = told["errors"]
-        if self._answer.kind:
-            return Standing(State.COMPLETED if self._answer.kind == wire.RESULT else State.FAILED)
-        if told["cancelled"] and (told["end"] is not None or now.state.final):
-            return Standing(State.CANCELLED, now.reason or "by cancel()")
-        if told["end"] is not None and (not now.state.final or now.state is State.COMPLETED):
-            return Standing(State.FAILED, self._answer.goodbye or f"exit status {told['end']}")
-        if now.state is State.COMPLETED:
-            return Standing(State.FAILED, "it wrote no answer")
-        return now
+    @property
+    def _call(self) -> int:
+        """Which call of its element it is, from 1."""
+        return 1 if self.index is None else self.index % self._chunk + 1
+
+    def _known(self) -> Standing:
+        """Where it stands, as far as is known here."""
+        if self.index is not None and self._lot.record is None:
+            return self._lot.lost or Standing(State.PENDING)
+        standing = self._lot.standing(self._element)
+        record = self._lot.record
+        if not standing.state.final or record is None or record.kind == "command":
+            return standing
+        live = self._lot.lives.get(self._element)
+        answer = live.answers.get(self._call) if live is not None else None
+        if answer is not None:  # others of its element may have failed
+            return Standing(State.COMPLETED) if answer.kind == wire.RESULT else Standing(State.FAILED, "it raised")
+        return standing
+
+    def _is_command(self) -> bool:
+        return self._lot.record is not None and self._lot.record.kind == "command"
+
+    def _live(self) -> Live:
+        return self._lot.live(self._element)
+
+    def _updated(self) -> Live:
+        live = self._live()
+        if self._lot.lost is None:
+            live.update(self._watcher.ask)
+        return live
+
+    def _answer(self) -> spool.Answer | None:
+        live = self._live()
+        if self._call not in live.answers:
+            live = self._updated()
+        return live.answers.get(self._call)
+
+    def _printed(self, channel: int) -> bytes:
+        if not self._known().state.final:
+            self._watcher.refresh(self._lot)
+        return self._updated().output(self._call, channel)
+
+    def _failure(self) -> Exception:
+        state, reason = self._known()
+        element = self._lot.elements.get(self._element)
+        errors = element.errors.decode(errors="replace").strip() if element is not None else ""
+        if state is State.CANCELLED:
+            return Cancelled(f"the job was cancelled: {reason}", hop=self._place)
+        if state is State.LOST:
+            return Lost(f"the job is gone: {reason}", stderr=errors, hop=self._place)
+        goodbye = self._live().goodbye
+        if state is State.COMPLETED:
+            reason = "it wrote no answer"
+        return FarError(
+            f"the job ended without an answer: {reason}" + (f" ({goodbye})" if goodbye else ""),
+            far_stderr=errors,
+            hop=self._place,
+            hint="the scheduler's reason says why; give it more time= or memory= if that is what it lacked",
+        )
+
+    def _completed(self) -> CompletedCommand:
+        element = self._lot.elements.get(self._element)
+        if element is None or element.end is None or self._known().state in (State.CANCELLED, State.LOST):
+            raise self._failure()
+        if not element.end.isdigit() or (self._known().state is State.FAILED and not element.answered):
+            raise self._failure()
+        assert self._lot.record is not None
+        live = self._updated()
+        status = int(element.end)
+        times = (element.ended or 0.0) - (element.begun or 0.0)
+        return CompletedCommand(
+            self._lot.record.command,
+            128 - status if status > 128 else status,
+            live.output(1, wire.STDOUT),
+            live.output(1, wire.STDERR),
+            times,
+            FarEnd(self._place, "", 0, (0, 0, 0), ""),
+        )
+
+    def _command_of(self, words: Callable[[list[str]], list[str] | None], done: str) -> None:
+        """Run the scheduler's words for it."""
+        if not self.id:
+            raise RouteError(f"the job is {self._known().state} and cannot be {done}", hop=self._place)
+        argv = words(self._lot.ids(None if self.index is None else [self._element]))
+        if argv is None:
+            raise RouteError(
+                f"jobs of {self._scheduler.name} cannot be {done}",
+                hop=self._place,
+                hint="they start at once: cancel() and submit it again later",
+            )
+        told = self._watcher.ask("run", argv)
+        if told["status"] != 0:
+            said = (told["stderr"] or told["stdout"]).strip()
+            raise RouteError(
+                f"the job cannot be {done}: {said}",
+                hop=self._place,
+                hint="only a job that still waits can be held",
+                argv=argv,
+                stderr=said,
+                returncode=told["status"],
+            )
+        self._lot.asked_at = -1e9

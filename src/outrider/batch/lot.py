@@ -128,7 +128,7 @@ class Lot:
             named = self.scheduler.elements(ids, indices) if indices else {0: ids[0]}
             for index, ident in named.items():
                 element = self.elements.setdefault(index, Element(index))
-                element.ident = ident
+                element.ident, element.base = ident, ident if ident in ids else ids[0]
             self.lost = self.unsettled = None
             self.tell()
 
@@ -184,15 +184,15 @@ class Lot:
             return end in ("0", "1")
         return any(answer.kind == wire.RAISED for answer in self.live(index).answers.values())
 
-    def said(self, known: dict[str, Standing], all_known: bool) -> list[Element]:
-        """What the scheduler says. The elements that it has forgotten, of which the accounting may know more."""
+    def said(self, known: dict[str, Standing], all_known: bool, about: set[str]) -> list[Element]:
+        """What the scheduler says of the ids `about`. The elements that it has forgotten: the accounting may know more."""
         forgotten = []
         with self.changed:
             now = self.asked_at = time.monotonic()
             for element in self.elements.values():
-                if element.final or not element.ident:
+                if element.final or element.base not in about:
                     continue
-                standing = known.get(element.ident) or self._of_whole(known)
+                standing = known.get(element.ident) or known.get(element.base)
                 if standing is None and not all_known:
                     continue
                 first = element.over_since is None and element.end is None
@@ -201,13 +201,6 @@ class Lot:
                     forgotten.append(element)
             self.tell()
         return forgotten
-
-    def _of_whole(self, known: dict[str, Standing]) -> Standing | None:
-        """What is said of the array as one, where its elements have no ids of their own."""
-        for ident in self.base_ids:
-            if ident in known:
-                return known[ident]
-        return None
 
     def tick(self) -> None:
         with self.changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 import weakref
@@ -55,6 +56,14 @@ class Watcher:
             if found is None:
                 found = self._lots[key] = Lot(key, self.scheduler, limit)
             return found
+
+    def disinherit(self) -> None:
+        """In a forked child: neither the thread nor the way is its own."""
+        self._lock = threading.RLock()
+        self._opening = threading.Lock()
+        self._stir = threading.Condition(self._lock)
+        self._session = self._thread = None
+        self._known_there, self._waited, self._users = set(), {}, 0
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -124,20 +133,21 @@ class Watcher:
         with self._lock:
             lots = [found for found in self._lots.values() if not found.final]
         self._introduce(lots)
-        self._look(0.0, [])
+        self._said(self._look(0.0, []))
         if not lot.final and time.monotonic() - lot.asked_at >= INTERVAL:
             lots = [found for found in lots if not found.final]
-            if argv := self._query(lots):
-                self._said(self.ask("run", argv), lots)
+            if ids := self._ids(lots):
+                self._said({**self.ask("run", self.scheduler.query(ids)), "about": ids})
         for found in lots:
             found.tick()
 
-    def _query(self, lots: list[Lot]) -> list[str]:
-        ids = [ident for lot in lots for ident in lot.ids()]
-        return self.scheduler.query(ids) if ids else []
+    @staticmethod
+    def _ids(lots: list[Lot]) -> list[str]:
+        return [ident for lot in lots for ident in lot.ids()]
 
-    def _look(self, wait: float, argv: list[str]) -> Any:
-        asked = {"wait": wait, "interval": INTERVAL, "argv": argv}
+    def _look(self, wait: float, ids: list[str]) -> Any:
+        argv = self.scheduler.query(ids) if ids else []
+        asked = {"wait": wait, "interval": INTERVAL, "argv": argv, "about": ids}
         told = self.ask("look", asked, wait + ASK_LIMIT)
         offset = time.time() - told["now"]
         for news in told["news"]:
@@ -147,11 +157,16 @@ class Watcher:
                 lot.take([news[0], *news[2:]])
         return told["said"]
 
-    def _said(self, said: Any, lots: list[Lot]) -> None:
-        """Hand on what the scheduler said of these lots."""
+    def _said(self, said: Any) -> None:
+        """Hand on what the scheduler said of the jobs that it was asked about; None: nothing yet."""
+        if said is None:
+            return
+        with self._lock:
+            lots = list(self._lots.values())
+        about = set(said["about"])
         known = self.scheduler.parse_query(said["stdout"])
         complete = self.scheduler.knows_all(said["status"], said["stdout"], said["stderr"])
-        forgotten = [element for lot in lots for element in lot.said(known, complete)]
+        forgotten = [element for lot in lots for element in lot.said(known, complete, about)]
         argv = self.scheduler.history([element.ident for element in forgotten]) if forgotten else None
         if argv is None:
             return
@@ -253,15 +268,21 @@ class Watcher:
         self._introduce(lots)
         with self._lock:
             lots = [lot for lot in self._lots.values() if not lot.final and lot.key in self._known_there]
-        said = self._look(INTERVAL, self._query(lots))
-        if said is not None:
-            self._said(said, lots)
+        self._said(self._look(INTERVAL, self._ids(lots)))
         for lot in lots:
             lot.tick()
 
 
 _watchers: list[Watcher] = []
 _watchers_lock = threading.Lock()
+
+
+def _forked() -> None:
+    for watcher in _watchers:
+        watcher.disinherit()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def watcher_of(parts: Split, options: Options) -> Watcher:

@@ -32,7 +32,8 @@ class Watched:
 class Query:
     """The question to the scheduler that is under way: it may take its time, while ends are noticed."""
 
-    def __init__(self, argv):
+    def __init__(self, argv, about):
+        self.about = about
         self.until = time.monotonic() + PATIENCE
         self.problem = None
         self.process = None
@@ -58,8 +59,13 @@ class Query:
             texts.append(file.read().decode("utf-8", "replace"))
             file.close()
         if self.problem is not None:
-            return {"status": 127, "stdout": "", "stderr": self.problem}
-        return {"status": self.process.returncode, "stdout": texts[0], "stderr": texts[1]}
+            return {"status": 127, "stdout": "", "stderr": self.problem, "about": self.about}
+        return {
+            "status": self.process.returncode,
+            "stdout": texts[0],
+            "stderr": texts[1],
+            "about": self.about,
+        }
 
 
 class State:
@@ -207,29 +213,30 @@ def unwatch(keys):
 def look(asked):
     """What is new of all that is watched; waits up to `wait` seconds for it.
 
-    asked["argv"]: the question to the scheduler, put once in `interval` seconds; what it said is among the news.
+    asked["argv"]: the question to the scheduler about the ids in "about", put once in `interval` seconds; what it said is
+    told with them.
     """
     until = time.monotonic() + asked["wait"]
     while True:
         began = time.monotonic()
         news = [told for key in list(State.watched) for told in _news(key, State.watched[key])]
-        said = _said(asked["argv"], asked["interval"])
+        said = _said(asked)
         if news or said or began >= until:
             return {"news": news, "said": said, "now": time.time()}
         took = time.monotonic() - began
         time.sleep(max(0.0, min(max(PAUSE, 20 * took), until - time.monotonic())))
 
 
-def _said(argv, interval):
+def _said(asked):
     query = State.query
     if query is not None:
         said = query.said()
         if said is not None:
             State.query = None
         return said
-    if argv and time.monotonic() - State.asked >= interval:
+    if asked["argv"] and time.monotonic() - State.asked >= asked["interval"]:
         State.asked = time.monotonic()
-        State.query = Query(argv)
+        State.query = Query(asked["argv"], asked["about"])
     return None
 
 
