@@ -5,27 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from outrider.errors import Cancelled, Lost, OutriderError
 from outrider.fanout import Fanout, Limits, Member, Result
+from outrider.results import ItemResult as ItemResult
 from outrider.session import Session
-
-
-@dataclass(frozen=True)
-class ItemResult:
-    """What came of one item: `index` is its place among the items, `name` the member that it went to."""
-
-    index: int
-    name: str
-    value: Any = None
-    error: BaseException | None = None
-
-    @property
-    def ok(self) -> bool:
-        """True if the call returned."""
-        return self.error is None
 
 
 class Items:

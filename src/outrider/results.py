@@ -69,3 +69,18 @@ class CompletedCall:
     @property
     def python(self) -> tuple[int, int, int]:
         return self.far.python
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """What came of one item: `index` is its place among the items, `name` the member that it went to."""
+
+    index: int
+    name: str
+    value: Any = None
+    error: BaseException | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the call returned."""
+        return self.error is None

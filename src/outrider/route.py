@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from outrider.calls import check_function
 from outrider.chain import Chain
@@ -15,6 +15,8 @@ from outrider.results import CompletedCall, CompletedCommand
 from outrider.session import Session
 
 if TYPE_CHECKING:
+    from outrider.batch.array import JobArray
+    from outrider.batch.batch import Batch
     from outrider.batch.job import BatchJob
     from outrider.config import Config
     from outrider.connection import Connection
@@ -149,9 +151,51 @@ class Route(Chain):
         What stands before the last scheduler hop leads to where it is submitted, what stands after it runs inside the
         job. Without a scheduler the job is a process of its own there. Raises RouteError if the scheduler refuses it.
         """
-        from outrider.batch.submitting import submit
+        return self.batch().submit(fn, *args, **kwargs)
 
-        return submit(self, self._options, fn, args, kwargs)
+    def submit_command(
+        self,
+        argv: Sequence[Argument] | str,
+        *,
+        stdin: bytes = b"",
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> BatchJob:
+        """Submit a command, a list of words or a line for `sh`; its result is a `CompletedCommand`."""
+        return self.batch().submit_command(argv, stdin=stdin, cwd=cwd, env=env)
+
+    def batch(
+        self,
+        *,
+        name: str = "",
+        tags: Iterable[str] = (),
+        after: Iterable[BatchJob] | BatchJob = (),
+        hold: bool = False,
+        warn: int = 60,
+    ) -> Batch:
+        """How to submit jobs: `route.batch(name="train", after=[job]).submit(fn)`.
+
+        after: jobs of the same scheduler that have to succeed first. hold: they wait for `release()`. warn: seconds
+        before the time limit at which a function that has a `checkpoint` is asked for it.
+        """
+        from outrider.batch.array import JobArray
+        from outrider.batch.batch import Batch
+        from outrider.batch.job import BatchJob
+        from outrider.batch.submitting import How
+
+        first = (
+            (after,)
+            if isinstance(after, BatchJob)
+            else after[:1]
+            if isinstance(after, JobArray)
+            else tuple(after)
+        )
+        whole = (
+            tuple(BatchJob(self, self._options, job.key) for job in first)
+            if isinstance(after, JobArray)
+            else first
+        )
+        return Batch(self, How(name, tuple(tags), tuple(whole), hold, warn))
 
     def job(self, key: str) -> BatchJob:
         """A job that was submitted by this route, from its `key`: by another process, on another day."""
@@ -159,14 +203,53 @@ class Route(Chain):
 
         return BatchJob(self, self._options, key)
 
+    def jobs(self, key: str) -> JobArray:
+        """The array that was submitted by this route, from its `key`."""
+        from outrider.batch.array import JobArray
+
+        return JobArray(self, self._options, key)
+
     def invoke(self, subject: Any, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method there and bring the object's changed state back; see `Session.invoke`."""
         with self.open() as far:
             return far.invoke(subject, method, *args, **kwargs)
 
-    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]:
-        """Values of `fn` over the items, in order, over one session; see `Session.map`."""
+    @overload
+    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], at_once: int = 8) -> Iterator[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        array: Literal[True],
+        chunk: int = 1,
+        limit: int | None = None,
+        retry: int = 0,
+    ) -> JobArray: ...
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        at_once: int = 8,
+        array: bool = False,
+        **words: Any,
+    ) -> Iterator[Any] | JobArray:
+        """Values of `fn` over the items, in order, over one session; see `Session.map`.
+
+        array: submit them instead, as one array of jobs that outlive this process. chunk: so many items in each job, one
+        after the other. limit: not more than so many jobs at once. retry: how often an item is submitted again whose job
+        was ended by what is not its own fault, such as a node that failed.
+        """
         check_function(fn)
+        if array:
+            return self.batch().map(fn, *iterables, **words)
+        if words:
+            raise TypeError(f"{', '.join(words)}: only with array=True")
+        return self._map(fn, iterables, at_once)
+
+    def _map(self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], at_once: int) -> Iterator[T]:
         with self.open() as far:
             yield from far.map(fn, *iterables, at_once=at_once)
 

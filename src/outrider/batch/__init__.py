@@ -2,15 +2,27 @@
 
 from typing import TYPE_CHECKING, Any
 
+from outrider.batch.array import JobArray
+from outrider.batch.batch import Batch
 from outrider.batch.job import BatchJob
 from outrider.batch.states import Standing, State
-from outrider.batch.submitting import submit
 
 if TYPE_CHECKING:
     from outrider.batch.swept import PointResult, Sweep, table
     from outrider.batch.timelines import Timeline, timeline
 
-__all__ = ["BatchJob", "PointResult", "Standing", "State", "Sweep", "Timeline", "submit", "table", "timeline"]
+__all__ = [
+    "Batch",
+    "BatchJob",
+    "JobArray",
+    "PointResult",
+    "Standing",
+    "State",
+    "Sweep",
+    "Timeline",
+    "table",
+    "timeline",
+]
 
 _LATER = {
     "PointResult": "swept",

@@ -10,11 +10,14 @@ GRACE = 3.0
 """Seconds that an end has to show in the spool after the scheduler says that the job is over."""
 VERDICT = 6.0
 """Seconds that the scheduler has to say who ended a job that has no answer: Slurm calls it COMPLETING at first."""
+PENDING = Standing(State.PENDING)
 
 
 @dataclass
 class Element:
-    """ident: the scheduler's id; base: the one to ask about it, of its whole array perhaps. Times of files are the submit host's, in epoch seconds; others are monotonic ones here.
+    """ident: the scheduler's id; base: the one to ask about it, of its whole array perhaps.
+
+    begun, ended: the times of files, of the submit host's clock, in epoch seconds; others are monotonic ones here.
 
     end: what its script wrote last: an exit status. over_since: when the scheduler first called it over, without an end.
     """
@@ -22,7 +25,7 @@ class Element:
     index: int
     ident: str = ""
     base: str = ""
-    standing: Standing = Standing(State.PENDING)
+    standing: Standing = PENDING
     begun: float | None = None
     ended: float | None = None
     attempt: int = 0
@@ -91,7 +94,9 @@ class Element:
         """No more is to be learned: its own end comes first, then the scheduler's verdict."""
         verdict = self.verdict or self._by_status()
         if self.cancelled:
-            verdict = Standing(State.CANCELLED, verdict.reason if verdict.state is State.CANCELLED else "by cancel()")
+            verdict = Standing(
+                State.CANCELLED, verdict.reason if verdict.state is State.CANCELLED else "by cancel()"
+            )
         elif verdict.state is State.COMPLETED:
             verdict = self._by_status()
         self.standing = verdict

@@ -176,7 +176,7 @@ class BatchJob:
 
     def clean(self) -> None:
         """Remove what is kept of it, and of its whole array, at the submit host. End what still runs first: cancel()."""
-        self._watcher.ask("clean", self.key)
+        self._watcher.clean(self._lot)
 
     def __await__(self) -> Generator[Any, None, Any]:
         from outrider.batch.awaiting import awaited
@@ -221,7 +221,11 @@ class BatchJob:
         live = self._lot.lives.get(self._element)
         answer = live.answers.get(self._call) if live is not None else None
         if answer is not None:  # others of its element may have failed
-            return Standing(State.COMPLETED) if answer.kind == wire.RESULT else Standing(State.FAILED, "it raised")
+            return (
+                Standing(State.COMPLETED)
+                if answer.kind == wire.RESULT
+                else Standing(State.FAILED, "it raised")
+            )
         return standing
 
     def _is_command(self) -> bool:

@@ -69,7 +69,3 @@ class Live:
     def output(self, call: int, channel: int) -> bytes:
         """What a call has printed there, so far."""
         return b"".join(piece for whose, where, piece in self.printed if (whose, where) == (call, channel))
-
-    def close(self) -> None:
-        for reader in self._readers.values():
-            reader.close()

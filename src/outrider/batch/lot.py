@@ -44,8 +44,9 @@ class Record:
     def of(cls, text: bytes) -> Record:
         """As it was written; what a later version has added is left out."""
         found = json.loads(text)
-        known = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
-        return cls(**{**known, **{n: tuple(known[n]) for n in ("tags", "command") if n in known}})
+        known: dict[str, Any] = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
+        known.update({name: tuple(known[name]) for name in ("tags", "command") if name in known})
+        return cls(**known)
 
 
 @dataclass
@@ -168,7 +169,9 @@ class Lot:
                 self._end(now, *told)
             self.tell()
 
-    def _end(self, now: float, index: int, end: str, at: float, small: list[bytes] | None, errors: bytes) -> None:
+    def _end(
+        self, now: float, index: int, end: str, at: float, small: list[bytes] | None, errors: bytes
+    ) -> None:
         element = self.elements[index]
         element.errors = errors
         if small is not None and (self.record is None or self.record.kind == "call"):

@@ -106,6 +106,8 @@ class AnswerReader:
     def feed(self, piece: bytes) -> None:
         """More of it. Whole messages are dealt with at once, the rest is kept."""
         self.size += len(piece)
+        if self.goodbye:  # what follows is not for here
+            return
         if self._link is None:
             self._head += piece
             before, greeting, piece = self._head.partition(loader.READY)
@@ -146,10 +148,13 @@ class AnswerReader:
         elif kind == wire.BYE:
             words = bytes(segments[-1]).decode(errors="replace") if segments else ""
             self.goodbye = printable(words) or "it ended"
+            self.close()
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+    __del__ = close
 
 
 def _ignore(*_: object) -> None:

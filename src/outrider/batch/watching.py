@@ -100,15 +100,20 @@ class Watcher:
         """Let the far end watch these folders, and learn what is known of them."""
         with self._using() as far:
             with self._lock:
-                strange = [lot for lot in lots if lot.key not in self._known_there or lot.unsettled is not None]
+                strange = [
+                    lot for lot in lots if lot.key not in self._known_there or lot.unsettled is not None
+                ]
                 self._known_there.update(lot.key for lot in strange)
             if not strange:
                 return
             asked = [
-                (lot.key, [index for index, element in lot.elements.items() if element.final]) for lot in strange
+                (lot.key, [index for index, element in lot.elements.items() if element.final])
+                for lot in strange
             ]
             missing = {}
-            for lot, (record, attempts) in zip(strange, far_answer(far, "watch", asked, ASK_LIMIT), strict=True):
+            for lot, (record, attempts) in zip(
+                strange, far_answer(far, "watch", asked, ASK_LIMIT), strict=True
+            ):
                 if numbers := lot.learn(record, attempts):
                     missing[lot.key] = (lot, numbers, attempts)
             for lot, numbers, attempts in missing.values():
@@ -119,14 +124,29 @@ class Watcher:
         for number in numbers:
             key = f"{lot.key}.{number}" if number else lot.key
             argv = self.scheduler.find(key)
-            told = far_answer(far, "run", argv, ASK_LIMIT) if argv is not None else {"status": 1, "stdout": ""}
-            ids = self.scheduler.parse_found(told["stdout"], key) if told["status"] == 0 else ()
+            told = (
+                far_answer(far, "run", argv, ASK_LIMIT) if argv is not None else {"status": 1, "stdout": ""}
+            )
+            ids = self.scheduler.parse_found(str(told["stdout"]), key) if told["status"] == 0 else ()
             if ids:
                 asked = {"key": lot.key, "attempt": number, "text": "\n".join(ids) + "\n"}
                 far_answer(far, "note", asked, ASK_LIMIT)
                 lot.submitted(ids, [int(word) for word in attempts[number][0].split()])
             elif argv is None or told["status"] == 0:
                 lot.unfound()
+
+    def forget(self, lot: Lot) -> None:
+        """What was told of it is not true any more."""
+        self.ask("unwatch", [lot.key])
+        with self._lock:
+            self._known_there.discard(lot.key)
+
+    def clean(self, lot: Lot) -> None:
+        """Remove its folder. Who asks for its key from now on learns so; who has it knows what is known."""
+        self.ask("clean", lot.key)
+        with self._lock:
+            self._known_there.discard(lot.key)
+            self._lots.pop(lot.key, None)
 
     def refresh(self, lot: Lot) -> None:
         """Learn how a lot stands just now. The scheduler is asked for all lots at once, and once in INTERVAL."""

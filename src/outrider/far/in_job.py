@@ -1,4 +1,4 @@
-"""How a far end inside a job differs from others: nobody is there who could be asked, and its stream ends after the calls."""
+"""How a far end inside a job differs from others: nobody can be asked, and its stream ends after the calls."""
 
 import os
 import sys
@@ -80,10 +80,10 @@ def _note_calls(far):
 
 def _asked(far, why):
     """In the main thread, in the midst of the call: ask its function for a checkpoint, and leave how to go on from it."""
-    call = Now.call
-    checkpoint = getattr(call[0], "checkpoint", None) if call is not None and len(call) == 3 else None
-    if checkpoint is None:
+    call = vars(Now)["call"]
+    if not call or not hasattr(call[0], "checkpoint"):
         return
+    checkpoint = call[0].checkpoint
     try:
         rest = _continuation(call, checkpoint(*call[1], **call[2])) + _unread(far)
     except Exception:

@@ -58,7 +58,7 @@ class Query:
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
             file.close()
-        if self.problem is not None:
+        if self.process is None or self.problem is not None:
             return {"status": 127, "stdout": "", "stderr": self.problem, "about": self.about}
         return {
             "status": self.process.returncode,
@@ -69,11 +69,15 @@ class Query:
 
 
 class State:
-    """What this far end watches, and its query."""
+    """What this far end watches, and the query that is under way."""
 
-    watched = {}
-    query = None
-    asked = -1e9
+    def __init__(self):
+        self.watched = {}
+        self.queries = []
+        self.asked = -1e9
+
+
+state = State()
 
 
 def _unnamed():
@@ -191,7 +195,7 @@ def watch(asked):
     found = []
     for key, done in asked:
         folder = folder_of(key)
-        State.watched[key] = Watched(folder, ["end.%d" % index for index in done])
+        state.watched[key] = Watched(folder, ["end.%d" % index for index in done])
         names = _names(folder)
         attempts = []
         for number in range(len(names)):
@@ -207,7 +211,7 @@ def watch(asked):
 
 def unwatch(keys):
     for key in keys:
-        State.watched.pop(key, None)
+        state.watched.pop(key, None)
 
 
 def look(asked):
@@ -219,7 +223,7 @@ def look(asked):
     until = time.monotonic() + asked["wait"]
     while True:
         began = time.monotonic()
-        news = [told for key in list(State.watched) for told in _news(key, State.watched[key])]
+        news = [told for key in list(state.watched) for told in _news(key, state.watched[key])]
         said = _said(asked)
         if news or said or began >= until:
             return {"news": news, "said": said, "now": time.time()}
@@ -228,15 +232,14 @@ def look(asked):
 
 
 def _said(asked):
-    query = State.query
-    if query is not None:
+    for query in state.queries:
         said = query.said()
         if said is not None:
-            State.query = None
+            state.queries.remove(query)
         return said
-    if asked["argv"] and time.monotonic() - State.asked >= asked["interval"]:
-        State.asked = time.monotonic()
-        State.query = Query(asked["argv"], asked["about"])
+    if asked["argv"] and time.monotonic() - state.asked >= asked["interval"]:
+        state.asked = time.monotonic()
+        state.queries.append(Query(asked["argv"], asked["about"]))
     return None
 
 
@@ -254,20 +257,16 @@ def _news(key, watched):
         return
     watched.stamp, watched.read = stamp, time.monotonic()
     names = _names(watched.path)
-    for name in sorted(names - watched.told):
+    for name in sorted(names - watched.told):  # beginnings stand before ends
         words = name.split(".")
+        watched.told.add(name)
         if words[0] == "begun" and len(words) == 3:
             yield ["begun", key, int(words[1]), int(words[2]), _time(os.path.join(watched.path, name))]
         elif words[0] == "cancelled" and len(words) < 3:
             yield ["cancelled", key, int(words[1]) if len(words) == 2 else None]
-        elif words[0] != "end" or len(words) != 2:
-            continue
-        watched.told.add(name)
-    for name in sorted(names):
-        if name.startswith("end.") and name.count(".") == 1 and name not in watched.told:
-            watched.told.add(name)
-            yield _end(key, watched.path, int(name[4:]), names)
-    watched.told &= names | {name for name in watched.told if name.startswith("end.")}
+        elif words[0] == "end" and len(words) == 2:
+            yield _end(key, watched.path, int(words[1]), names)
+    watched.told &= names
 
 
 def _end(key, folder, index, names):
@@ -359,5 +358,5 @@ def cancel(asked):
 
 def clean(key):
     """Remove a job's folder."""
-    State.watched.pop(key, None)
+    state.watched.pop(key, None)
     processes.remove_tree(folder_of(key))

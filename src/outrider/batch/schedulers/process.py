@@ -23,7 +23,7 @@ _CANCEL = (
 for job; do
     case $job in
         *_*) pid=$(cat "pid.${job#*_}" 2>/dev/null) && is_alive "$pid" && kill -TERM "${pid%.*}" ;;
-        *) is_alive "$job" && kill -TERM -- "-${job%.*}" ;;
+        *) is_alive "$job" && kill -TERM "-${job%.*}" ;;
     esac
 done
 true

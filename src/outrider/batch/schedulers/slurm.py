@@ -75,12 +75,21 @@ class SlurmBatch(Scheduler):
 
     def history(self, ids: Sequence[str]) -> Argv:
         wanted = ",".join(ids)
-        return ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={wanted}"]
+        return [
+            "sacct",
+            "--noheader",
+            "--parsable2",
+            "--allocations",
+            "--format=JobID,State",
+            f"--jobs={wanted}",
+        ]
 
     def parse_history(self, text: str) -> dict[str, Standing]:
         lines = (line.strip().split("|") for line in text.splitlines())
         # "CANCELLED by 1000"
-        return {words[0]: _standing(words[1].split()[0], "") for words in lines if len(words) == 2 and words[1]}
+        return {
+            words[0]: _standing(words[1].split()[0], "") for words in lines if len(words) == 2 and words[1]
+        }
 
     def find(self, key: str) -> Argv:
         return ["squeue", "--noheader", "--states=all", "--me", "--format=%F|%k"]
