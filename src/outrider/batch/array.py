@@ -154,14 +154,7 @@ class JobArray(Sequence[BatchJob]):
             ]
         indices = sorted({job._element for job in jobs})
         if indices:
-            names = [f"end.{index}" for index in indices]
-            for index in indices:
-                found = self._watcher.ask("answers", (self.key, index))
-                names += [name for name, _ in found] + [
-                    name.replace("answer", "begun", 1) for name, _ in found
-                ]
-                names.append(f"errors.{index}")
-            submit_again(self._watcher, self._lot, split(self._chain), indices, names)
+            submit_again(self._watcher, self._lot, split(self._chain), indices)
         return len(indices)
 
     def clean(self) -> None:

@@ -52,7 +52,7 @@ class Element:
     def ends(self, end: str, at: float, now: float, answered: bool) -> None:
         """Its script has ended. answered: whether it leaves nothing to ask the scheduler about."""
         self.end, self.ended, self.answered = end, at, answered
-        if end == "0":
+        if end == "0" and answered:
             self.standing = Standing(State.COMPLETED)
         elif end == "dependency":
             self.standing = Standing(State.CANCELLED, "a job that it waits for has failed")
@@ -99,9 +99,11 @@ class Element:
             )
         elif verdict.state is State.COMPLETED:
             verdict = self._by_status()
+        elif verdict.state is State.FAILED and self.verdict is not None and self.end not in (None, "0"):
+            verdict = Standing(State.FAILED, f"{verdict.reason}, exit status {self.end}")
         self.standing = verdict
 
     def _by_status(self) -> Standing:
         if self.end is None:
             return Standing(State.FAILED, "it left no answer")
-        return Standing(State.FAILED, f"exit status {self.end}")
+        return Standing(State.FAILED, "it wrote no answer" if self.end == "0" else f"exit status {self.end}")

@@ -174,6 +174,24 @@ class BatchJob:
         """Let it start after `hold`."""
         self._command_of(self._scheduler.release, "released")
 
+    def rerun(self) -> BatchJob:
+        """Submit it once more, as it was: what it answered is forgotten. Only when it is over. Gives the job itself.
+
+        An item of an array takes those with it that share its job (`chunk`).
+        """
+        from outrider.batch.submitting import submit_again
+
+        if not self.done():
+            raise RouteError(
+                f"the job is {self._known().state}: it cannot be run again yet",
+                hop=self._place,
+                hint="wait() for its end, or cancel() it first",
+            )
+        if self._lot.record is None:
+            raise self._failure()
+        submit_again(self._watcher, self._lot, split(self._chain), [self._element])
+        return self
+
     def clean(self) -> None:
         """Remove what is kept of it, and of its whole array, at the submit host. End what still runs first: cancel()."""
         self._watcher.clean(self._lot)

@@ -106,7 +106,7 @@ class Lot:
         with self.changed:
             if self.record is None and record:
                 self.record = Record.of(record)
-            if self.record is None:
+            if not record:
                 self._set_lost("its folder at the submit host is gone")
                 return []
             self.attempts = len(attempts)
@@ -180,12 +180,12 @@ class Lot:
         element.ends(end, at, now, self._is_whole(index, end, small))
 
     def _is_whole(self, index: int, end: str, small: list[bytes] | None) -> bool:
-        """Whether an element that has ended with a failure says itself what it was."""
+        """Whether an element that has ended says itself what came of it."""
         if self.record is not None and self.record.kind == "command":
             return end.isdigit() and int(end) < 128
         if small is None:
             return end in ("0", "1")
-        return any(answer.kind == wire.RAISED for answer in self.live(index).answers.values())
+        return any(end == "0" or answer.kind == wire.RAISED for answer in self.live(index).answers.values())
 
     def said(self, known: dict[str, Standing], all_known: bool, about: set[str]) -> list[Element]:
         """What the scheduler says of the ids `about`. The elements that it has forgotten: the accounting may know more."""

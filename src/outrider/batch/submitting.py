@@ -139,8 +139,8 @@ def _submit(
     return BatchJob(chain, options, key)
 
 
-def submit_again(watcher: Watcher, lot: Lot, parts: Split, indices: Sequence[int], forget: list[str]) -> None:
-    """Submit elements of a job once more, with what is stored of them. forget: files of what they answered before."""
+def submit_again(watcher: Watcher, lot: Lot, parts: Split, indices: Sequence[int]) -> None:
+    """Submit elements of a job that are over once more, with what is stored of them; what they answered is forgotten."""
     assert lot.record is not None
     array = bool(lot.record.items)
     attempt = lot.attempts
@@ -160,7 +160,7 @@ def submit_again(watcher: Watcher, lot: Lot, parts: Split, indices: Sequence[int
         "home": HOME,
         "argv": parts.scheduler.submit(what),
         "attempt": attempt,
-        "forget": [*forget, "cancelled", *(f"cancelled.{index}" for index in indices)],
+        "forget": list(indices),
         "elements": " ".join(map(str, indices)) if array else "",
     }
     watcher.forget(lot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -249,6 +250,8 @@ class Watcher:
                 self._turn(lots)
                 pause, failing = FIRST_PAUSE, None
             except Exception as error:
+                if _ended:
+                    return
                 failing = failing or time.monotonic()
                 transient = isinstance(error, OutriderError) and (
                     error.transient or isinstance(error, (Lost, TimedOut))
@@ -295,6 +298,11 @@ class Watcher:
 
 _watchers: list[Watcher] = []
 _watchers_lock = threading.Lock()
+
+
+_ended: list[bool] = []
+"""Not empty once the interpreter ends: sessions close then, and nobody waits any more."""
+atexit.register(_ended.append, True)
 
 
 def _forked() -> None:

@@ -28,14 +28,16 @@ def begin(far, settings):
     if settings["checkpoint"]:
         _note_calls(far)
         signal.signal(signal.SIGUSR1, lambda *_: _asked(far, "the time is nearly up"))
-        ended = far.ended
+    ended = far.ended
 
-        def ended_by_signal(reason):
-            if reason == "terminated":
-                _asked(far, reason)
-            ended(reason)
+    def ended_by_signal(reason):
+        if reason == "terminated":
+            _asked(far, reason)
+        if reason != "the stream ended":
+            far.status = 128 + signal.SIGTERM
+        ended(reason)
 
-        far.ended = ended_by_signal
+    far.ended = ended_by_signal
 
 
 def _rest_of_stand_in():
@@ -85,6 +87,7 @@ def _asked(far, why):
         return
     checkpoint = call[0].checkpoint
     try:
+        sys.stdout.flush()
         rest = _continuation(call, checkpoint(*call[1], **call[2])) + _unread(far)
     except Exception:
         import traceback
@@ -96,9 +99,10 @@ def _asked(far, why):
     from .ending import clean_up
 
     try:
+        stream = os.dup(far.link.write_fd)  # the link lets go of its own
         clean_up(far, "stopped at a checkpoint: " + why)
-        os.set_blocking(far.link.write_fd, True)
-        wire.write_all(far.link.write_fd, [rest, b"%020d" % len(rest)])
+        os.set_blocking(stream, True)
+        wire.write_all(stream, [rest, b"%020d" % len(rest)])
     finally:
         os._exit(STOPPED)
 

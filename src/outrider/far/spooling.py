@@ -18,6 +18,10 @@ PATIENCE = 60.0
 """Seconds that one of the scheduler's programs may take."""
 
 
+WRITTEN = ("begun", "answer", "errors", "end", "cancelled", "pid")
+"""Files of an element that its running has made."""
+
+
 class Watched:
     """One job's folder, and what of it was told."""
 
@@ -132,11 +136,11 @@ def submit(asked):
     """
     folder = folder_of(asked["key"])
     attempt = asked["attempt"]
-    for name in asked["forget"]:
-        try:
+    for name in _names(folder):
+        words = name.split(".")
+        of_element = len(words) > 1 and words[1].isdigit() and int(words[1]) in asked["forget"]
+        if asked["forget"] and (name == "cancelled" or (of_element and words[0] in WRITTEN)):
             os.unlink(os.path.join(folder, name))
-        except OSError:
-            pass
     _write(os.path.join(folder, "elements.%d" % attempt), asked["elements"].encode())
     argv = [word.replace(asked["mark"], folder) for word in asked["argv"]]
     argv = [word.replace(asked["home"], home()) for word in argv]
