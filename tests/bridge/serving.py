@@ -57,7 +57,7 @@ class Served:
         return subprocess.Popen(self.client(name, *words), **options)
 
     def slots(self) -> set[str]:
-        return {entry.name for entry in (self.folder / "v1" / "slots").iterdir()}
+        return {entry.name for entry in (self.folder / "v1").iterdir() if entry.name.isdigit()}
 
 
 def eventually(holds: Callable[[], object], seconds: float = 15) -> bool:

@@ -11,7 +11,7 @@ bridge_fail() {
 
 # A redirection that fails ends a POSIX shell: this says why, wherever it was.
 trap '[ "$done" ] || { printf "outrider bridge: the server in %s is gone\n" "$dir" >&2; exit 125; }' EXIT
-done='' sig='' script='' nostdin='' in_pid='' out_pid='' err_pid=''
+done='' sig='' script='' nostdin='' copying='' in_pid='' out_pid='' err_pid=''
 
 # sbatch's script lies here; the host gets a copy, of the same name since jobs are called after it. Sets `script`, the word
 # that names it, and `script_at`.
@@ -56,8 +56,8 @@ send_variables() {
 }
 
 send_request() {
-    printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0keep=%s\0stdin=%s\0merged=%s\0' \
-        "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP-}" "$nostdin" "$merged"
+    printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0keep=%s\0stdin=%s\0merged=%s\0pid=%s\0' \
+        "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP-}" "$nostdin" "$merged" "$$"
     send_variables
     at=0
     for word do
@@ -79,10 +79,10 @@ claim() {
         [ "$high" ] || [ -r "$dir/v1/server" ] || bridge_fail "no server in $dir"
         number=${low:-1}
         while [ "$number" -le "${high:-0}" ]; do
-            slot=$dir/v1/slots/$number
-            if [ -d "$slot" ] && [ ! -e "$dir/v1/claims/$number" ]; then
+            slot=$dir/v1/$number
+            if [ -d "$slot" ] && [ ! -e "$slot/claim" ]; then
                 set -C
-                { printf '' >"$dir/v1/claims/$number"; } 2>/dev/null && set +C && [ -d "$slot" ] && return
+                { : >"$slot/claim"; } 2>/dev/null && set +C && return
                 set +C
             fi
             number=$((number + 1))
@@ -120,7 +120,7 @@ run_fifo() {
         # shellcheck disable=SC2064
         trap "forward $signal" "$signal"
     done
-    printf 'run %s\n' "$number" 1<>"$dir/v1/reqs"
+    printf 'run\n' >&8
     while :; do
         if ! read -r verb rest <&7; then
             [ "$sig" ] && sig='' && continue
@@ -129,25 +129,32 @@ run_fifo() {
         fi
         case $verb in
         go)
-            if [ "$nostdin" = '' ]; then
+            # Streams that the command could not be given as they are. Of the others it has this process's own pipes.
+            case $rest in *i*)
                 cat <&3 >&9 3<&- 5<&- 6<&- 7<&- 8>&- &
                 in_pid=$!
-            fi
+                ;;
+            esac
             exec 9>&- 3<&-
-            cat <&5 5<&- 6<&- 7<&- 8>&- &
-            out_pid=$!
-            if [ ! "$merged" ]; then
+            case $rest in *o*)
+                cat <&5 5<&- 6<&- 7<&- 8>&- &
+                out_pid=$!
+                ;;
+            esac
+            case $rest in *e*)
                 cat <&6 >&2 5<&- 6<&- 7<&- 8>&- &
                 err_pid=$!
-            fi
+                ;;
+            esac
             exec 5<&- 6<&-
+            copying=1
             ;;
         exit)
             stop_copying
             said=${rest#* } rest=${rest%% *}
-            if [ "$out_pid" ]; then
-                finish "$out_pid"
-                [ "$merged" ] || finish "$err_pid"
+            if [ "$copying" ]; then
+                [ "$out_pid" ] && finish "$out_pid"
+                [ "$err_pid" ] && finish "$err_pid"
             else
                 # It was over before any copying: what it said lies in the pipes.
                 case $said in *e*) cat <&6 >&2 ;; esac
@@ -267,6 +274,6 @@ if [ "$carrier" = files ] && [ "$nostdin" = '' ] && [ -f /dev/stdin ]; then
     cat >"$slot/in"
     nostdin=whole
 fi
-if [ "$script" ]; then cat "$script" >"$slot/script/${script##*/}"; fi
+if [ "$script" ]; then cat "$script" >"$slot/script"; fi
 send_request "$@" >"$slot/req"
 "run_$carrier"

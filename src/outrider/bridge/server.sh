@@ -1,17 +1,20 @@
 #!/bin/bash
 # The host's end of Outrider's bridge: runs allowed commands for programs inside a container.
-# Needs bash 4.2 or newer, and of other programs only mkdir, mkfifo, chmod and rm. `--help` says how to use it.
+# Needs bash 4.2 or newer, and of other programs only mkdir, mkfifo, chmod, cp, mv, ln, cat and rm. `--help` says how to use it.
 #
 # Folder D/v1, as the clients see it:
-#   server         what is served: protocol, carrier, token, patterns of variables, commands that read no stdin
-#   head           "LOW HIGH": numbers of the slots that may be free
-#   claims/NUMBER  made by a client, and only once: the slot of that number is then its
-#   slots/NUMBER/  one request. req: words that end in NUL.
-#                  fifo: in, out, err; ctl (signals to the command; its end is the client's end); end (the outcome, whose
-#                  end is the server's end). files: the same names, growing; in.end when stdin is complete; beat
-#   reqs, more     fifo: "run NUMBER", "more" when no slot is free; answered on `more`
-#   beat           files: changes while the server lives
+#   server      what is served: protocol, carrier, token, patterns of variables, commands that read no stdin; the server's pid
+#   head        "LOW HIGH": numbers of the slots that may be free
+#   NUMBER/     one request, a slot. claim: made by a client, and only once: the slot is then its. req: words that end in NUL;
+#               script: sbatch's. fifo: in, out, err; ctl ("run", then signals to the command; its end is the client's end);
+#               end (the outcome, whose end is the server's end). files: the same names, growing; go, when req is complete;
+#               in.end, when stdin is; live, bye
+#   reqs, more  fifo: "more" when no slot is free; answered on `more`
+#   beat        files: changes while the server lives
 # No number is ever used twice, so a server that is started again runs nothing again.
+#
+# All of that are hard links. The host opens the same files under their names in D.host/v1, which no container sees: what
+# a container puts in the place of a name, a link to elsewhere say, is never opened here.
 
 # shellcheck disable=SC2094,SC2329 # FIFOs are opened for both ends first, so that no open waits; some functions are called by their carrier's name
 set -u -f
@@ -199,7 +202,7 @@ note() { # EVENT OUTCOME: one line, written at once, of the request in `id`, `na
 
 # ---- one request; runs in a process of its own ----
 
-why='' name='' cwd='' keep='' merged='' map='' stdin='' token_given=''
+why='' name='' cwd='' keep='' merged='' map='' stdin='' token_given='' client='' script=''
 words=() variables=()
 
 translate() { # PATH: sets `translated`, by the container's binds (lines of INSIDE=OUTSIDE, longest first)
@@ -213,7 +216,7 @@ translate() { # PATH: sets `translated`, by the container's binds (lines of INSI
     done <<<"$map"
 }
 
-read_request() { # FILE
+read_request() { # DESCRIPTOR
     local word complete=
     {
         IFS= read -r -d '' word && [[ $word == outrider-bridge-1 ]] || {
@@ -229,24 +232,26 @@ read_request() { # FILE
             keep=*) keep=${word#*=} ;;
             stdin=*) stdin=${word#*=} ;;
             merged=*) merged=${word#*=} ;;
+            pid=*) client=${word#*=} ;;
             env=*) variables+=("${word#*=}") ;;
             arg=*) words+=("${word#*=}") ;;
             file=*) # a script that the client has put beside the request
                 [[ ${word#*=} != */* ]] || { why="a script's name holds a slash" && return 1; }
-                words+=("${1%/*}/script/${word#*=}")
+                script=${word#*=}
+                words+=("$host/scripts/$id/$script")
                 ;;
             end) complete=1 && break ;;
             *) ;;
             esac
         done
-    } <"$1"
+    } <&"$1"
     [[ $complete ]] || { why="the request is not complete" && return 1; }
 }
 
-prepare() { # DIR: reads and judges the request, translates paths, goes to its folder
-    local dir=$1 i option translated variable
-    [[ $any_user || (-O $root/claims/$id && -O $dir/req) ]] || { why="the request is another user's; see --any-user" && return 1; }
-    read_request "$dir/req" || return 1
+prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes to its folder
+    local i option translated variable
+    [[ $any_user || (! -L $root/$id/claim && -O $root/$id/claim) ]] || { why="the request is another user's; see --any-user" && return 1; }
+    read_request "$1" || return 1
     [[ $token_given == "$token" ]] || { why="the client does not know this server's token" && return 1; }
     permitted "$name" "${words[@]+"${words[@]}"}" || return 1
     translate "$cwd"
@@ -275,19 +280,60 @@ prepare() { # DIR: reads and judges the request, translates paths, goes to its f
         env_permitted "${variable%%=*}" && export "$variable"
     done
     if [[ -v locale_was ]]; then export LC_ALL=$locale_was; fi
-    return 0
+    [[ ! $script ]] && return 0
+    # Where no container can put another in its place.
+    tool mkdir "$host/scripts/$id" && tool cat <"$own/$id/script" >"$host/scripts/$id/$script" && return 0
+    why="the script cannot be put down on the host"
+    return 1
 }
 
-# Runs beside the command: hands signals on; when the client is gone, ends the command.
+# Runs beside the command: has the client copy its streams, hands its signals on; when it is gone, ends the command.
 watch_fifo() { # PGID
     local signal
-    while IFS= read -r signal <&5; do pass_on "$signal" "$1"; done
+    if [[ $copied ]]; then
+        nap .001 # most commands that say nothing are over by then, and nothing needs to be copied
+        printf 'go %s\n' "$copied" >&"$end"
+    fi
+    while IFS= read -r -n 64 signal <&5; do pass_on "$signal" "$1"; done
     if [[ $keep ]]; then
         tool cat <&"$drain" >/dev/null & # what it still prints must not hold it up
         tool cat <&"$errors" >/dev/null
     else
         end_group "$1"
     fi
+}
+
+# The client's own pipe, opened anew as 9, so that nobody needs to copy: where the client is a process that this machine
+# shows, and it is the one that holds this request's `ctl`.
+reach() { # DESCRIPTOR-OF-THE-CLIENT r|w
+    local there=/proc/$client/fd/$1
+    [[ $near && -p $there && -r $there && -w $there ]] || return
+    # For both first, so that no open waits.
+    exec 4<>"$there" || return
+    if [[ $2 == r ]]; then exec 9<"$there" 4>&-; else exec 9>"$there" 4>&-; fi
+    [[ -p /dev/fd/9 && /dev/fd/9 -ef $there ]]
+}
+
+connect() { # the command's streams: 6, 7 and 8; `copied` names those that the client copies
+    local near=''
+    copied=
+    [[ ! $keep && $client =~ ^[0-9]{1,9}$ && /proc/$client/fd/8 -ef /dev/fd/5 ]] && near=1
+    if [[ $stdin == none ]]; then
+        exec 6</dev/null
+    elif reach 3 r; then
+        exec 6<&9
+    else
+        copied=i
+    fi
+    if reach 1 w; then exec 7>&9; else copied+=o; fi
+    if [[ $merged ]]; then
+        exec 8>&7
+    elif reach 2 w; then
+        exec 8>&9
+    else
+        copied+=e
+    fi
+    exec 9>&-
 }
 
 pass_on() { # SIGNAL PGID
@@ -311,62 +357,71 @@ end_group() { # PGID
 # Sleeps without a program: nobody ever writes to this pipe.
 nap() { read -r -t "$1" -u "$never" _; }
 
-answer_fifo() { # NUMBER END: runs request NUMBER; END is the descriptor that its outcome is written to
-    local end=$2 dir=$slots/$1 pid watcher='' status drain errors said=''
+work() { # NUMBER END: waits for request NUMBER, and runs it; END is the descriptor that its outcome is written to
+    local end=$2 dir=$own/$1 pid='' watcher='' status drain='' errors='' said='' copied verb request
     id=$1
-    # Other requests' `end` must be held by nobody but the server: their clients would not see it go.
-    [[ $closers ]] && eval "exec $closers"
-    exec {more}>&-
+    let_go
     # Opened for both first, then for one: so no open waits for a client that is gone.
-    if ! exec 4<>"$dir/ctl" 5<"$dir/ctl" 4>&-; then return; fi
-    if ! prepare "$dir"; then
+    exec 4<>"$dir/in" 6<"$dir/in" 4<>"$dir/out" 7>"$dir/out" {drain}<"$dir/out" 4<>"$dir/err" 8>"$dir/err" {errors}<"$dir/err" \
+        4<>"$dir/ctl" 5<"$dir/ctl" {request}<"$dir/req" || return
+    verb=
+    until IFS= read -r -n 8 -t 30 verb <&5; do
+        kill -s 0 "$main" 2>/dev/null || exit
+    done
+    # From now on, its end is the client's end.
+    exec 4>&-
+    if ! kill -s 0 "$main" 2>/dev/null; then
+        printf 'fail the server in %s has ended; start it again on the host\n' "$dir" >&"$end"
+        exit
+    fi
+    printf 'taken %s\n' "$id" >&3
+    if ! prepare "$request"; then
         note refused "refused"
         printf 'fail %s\n' "${why//$'\n'/ }" >&"$end"
         return
     fi
-    { exec 4<>"$dir/in" 6<"$dir/in" 4<>"$dir/out" 7>"$dir/out" {drain}<"$dir/out" 4<>"$dir/err" 8>"$dir/err" {errors}<"$dir/err" 4>&-; } 2>/dev/null || return
-    [[ $stdin == none ]] && exec 6</dev/null
-    [[ $merged ]] && exec 8>&7
+    connect
+    # What the command prints is the client's to read; only if it may go, somebody else must be there.
+    [[ $keep ]] || exec {drain}<&- {errors}<&-
     set -m
     (
-        exec <&6 >&7 2>&8 3>&- 5<&- 6<&- 7>&- 8>&- {end}>&- {never}<&- {drain}<&- {errors}<&-
+        exec <&6 >&7 2>&8 3>&- 5<&- 6<&- 7>&- 8>&- {end}>&- {never}<&- {request}<&-
+        [[ $keep ]] && exec {drain}<&- {errors}<&-
         exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
     ) &
     pid=$!
     exec 6<&-
+    (
+        exec 3>&- 7>&- 8>&-
+        watch_fifo "$pid"
+    ) &
+    watcher=$!
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
     set +m
     note started "started"
-    kill -s 0 "$pid" 2>/dev/null && nap .001
-    if kill -s 0 "$pid" 2>/dev/null; then
-        # The client starts to copy its streams, and somebody listens to what it says.
-        exec 7>&- 8>&-
-        [[ $keep ]] || exec {drain}<&- {errors}<&-
-        printf 'go\n' >&"$end"
-        (
-            exec 3>&- {end}>&-
-            watch_fifo "$pid"
-        ) &
-        watcher=$!
-        finish "$pid"
-    else
-        # It has ended already: what it printed lies in its pipes, and needs to be read only if there is any.
-        finish "$pid"
+    finish "$pid"
+    kill -s KILL "$watcher" 2>/dev/null
+    # What was printed and not copied yet lies in the pipes, and needs to be read only if there is any.
+    if [[ $copied == *o* ]]; then
+        exec {drain}<"$dir/out"
         read -r -t 0 -u "$drain" && said+=o
-        read -r -t 0 -u "$errors" && said+=e
-        exec 7>&- 8>&-
     fi
+    if [[ $copied == *e* ]]; then
+        exec {errors}<"$dir/err"
+        read -r -t 0 -u "$errors" && said+=e
+    fi
+    exec 7>&- 8>&-
     printf 'exit %s %s\n' "$status" "$said" >&"$end"
-    [[ $watcher ]] && kill -s KILL "$watcher" 2>/dev/null
     note ended "$status"
 }
 
 # The same with plain files: they grow, and both sides look again and again.
 answer_files() { # NUMBER
-    local dir=$slots/$1 pid watcher status pump='' from
+    local dir=$own/$1 pid watcher status pump='' from request
     id=$1
-    if ! prepare "$dir"; then
+    exec {request}<"$dir/req"
+    if ! prepare "$request"; then
         note refused "refused"
         printf 'fail %s\n' "${why//$'\n'/ }" >"$dir/end"
         return
@@ -381,7 +436,7 @@ answer_files() { # NUMBER
     esac
     set -m
     (
-        exec <&"$from" >>"$dir/out" 2>>"$dir/err" {from}<&- {never}<&-
+        exec <&"$from" >>"$dir/out" 2>>"$dir/err" {from}<&- {never}<&- {request}<&-
         [[ $merged ]] && exec 2>&1
         exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
     ) &
@@ -403,7 +458,7 @@ grow() { # DIR: copies the client's stdin while it arrives
     local complete=''
     exec 6<"$1/in"
     while [[ ! $complete ]]; do
-        IFS= read -r complete <"$1/in.end"
+        IFS= read -r -n 8 complete <"$1/in.end"
         tool cat <&6 || return
         [[ $complete ]] || nap .01
     done
@@ -413,9 +468,9 @@ watch_files() { # PGID DIR
     local signal seen='' now since=$SECONDS
     exec 5<"$2/ctl"
     while :; do
-        while IFS= read -r signal <&5; do pass_on "$signal" "$1"; done
+        while IFS= read -r -n 64 signal <&5; do pass_on "$signal" "$1"; done
         nap .05
-        IFS= read -r now <"$2/live"
+        IFS= read -r -n 32 now <"$2/live"
         if [[ $now != "$seen" ]]; then
             seen=$now since=$SECONDS
         elif ((SECONDS - since > lost)); then
@@ -433,148 +488,174 @@ finish() { # PID: waits for it, also when a signal comes; sets `status`
     done
 }
 
-# ---- the server, with fifos ----
+# Nobody but the server may hold these: clients that wait for a slot, and the next server, would not see it go.
+let_go() { [[ $carrier == files ]] || exec {more}>&- {held}>&-; }
 
-declare -A end_of=()
-next=1 running=0 closers='' filling=''
-waiting=() pids=()
+# ---- slots ----
 
-fill() { # asks for new slots, made beside the loop, which hears "filled LOW HIGH"
-    [[ $filling ]] && return
-    filling=1
-    local low=$next high=$((next + 15)) n dirs=() fifos=()
-    next=$((high + 1))
-    for ((n = low; n <= high; n++)); do
-        dirs+=("$slots/$n" "$slots/$n/script")
-        fifos+=("$slots/$n/in" "$slots/$n/out" "$slots/$n/err" "$slots/$n/ctl" "$slots/$n/end")
-    done
-    (
-        [[ $closers ]] && eval "exec $closers"
-        tool mkdir "${dirs[@]}" && tool mkfifo "${fifos[@]}" && printf 'filled %s %s\n' "$low" "$high" >&3
-    ) &
-}
+next=1 made=1 running=0 filling='' hearing='' asked=0
+free=() pids=() waiting=() gone=() claimed_at=()
 
-filled() { # LOW HIGH
-    local n fd
+make_slots() { # LOW HIGH: the host's own files, and then, all of them at once, where clients look
+    local n file dirs=() fifos=() shown=()
     for ((n = $1; n <= $2; n++)); do
-        exec {fd}<>"$slots/$n/end" || continue
-        end_of[$n]=$fd
+        dirs+=("$own/$n")
+        shown+=("$host/new/$n")
+        [[ $carrier == files ]] || fifos+=("$own/$n/in" "$own/$n/out" "$own/$n/err" "$own/$n/ctl" "$own/$n/end")
     done
-    filling=
-    publish "$2"
-    for ((n = 0; n < asked; n++)); do printf '\n' >&"$more"; done
-    asked=0
+    tool mkdir -- "${dirs[@]}" || return
+    [[ $carrier == files ]] || tool mkfifo -- "${fifos[@]}" || return
+    for ((n = $1; n <= $2; n++)); do
+        for file in $plain; do : >"$own/$n/$file" || return; done
+    done
+    # Made where no container is, and moved to the folder that was opened at the start, whatever bears its name now.
+    [[ ! $guarded ]] || { tool cp -rl -- "${dirs[@]}" "$host/new" && tool mv -- "${shown[@]}" .; }
 }
 
 publish() { # HIGH: the range in which a client looks for a free slot
     local n low=$1
-    closers=
-    for n in "${!end_of[@]}"; do
-        ((n < low)) && low=$n
-        ((end_of[$n])) && closers+=" ${end_of[$n]}>&-"
+    for n in "${!free[@]}"; do
+        low=$n
+        break
     done
-    printf '%s %s\n' "$low" "$1" >"$root/head"
+    printf '%s %s\n' "$low" "$1" >"$own/head"
 }
 
-begin() { # NUMBER
-    local fd=${end_of[$1]}
-    unset "end_of[$1]"
-    closers=
-    local n
-    for n in "${!end_of[@]}"; do
-        ((end_of[$n])) && closers+=" ${end_of[$n]}>&-"
-    done
-    running=$((running + 1))
-    (
-        "answer_$carrier" "$1" "$fd"
-        ((fd)) && printf 'done %s\n' "$1" >&3
-    ) &
-    pids[$1]=$!
-    ((fd)) && exec {fd}>&-
+drop() { # PID: of a process that waits; nothing is said of its end
+    (($1)) && disown "$1" 2>/dev/null && kill -s KILL "$1" 2>/dev/null
 }
 
 # Slots that were claimed and then left: their client died before it asked. Looked at twice, a while apart.
-declare -A claimed_at=()
 sweep() {
-    local n fd dead=()
-    for n in "${!end_of[@]}"; do
-        [[ -e $root/claims/$n ]] || continue
-        claimed_at[$n]=${claimed_at[$n]-$SECONDS}
-        ((SECONDS - claimed_at[$n] > 20)) || continue
+    local n
+    for n in "${!free[@]}"; do
+        [[ -e $n/claim || -L $n/claim ]] || continue
+        claimed_at[n]=${claimed_at[n]-$SECONDS}
+        ((SECONDS - claimed_at[n] > 20)) || continue
         [[ " ${waiting[*]-} " == *" $n "* ]] && continue
-        fd=${end_of[$n]}
-        ((fd)) && exec {fd}>&-
-        unset "end_of[$n]" "claimed_at[$n]"
-        dead+=("$slots/$n")
+        drop "${free[n]}"
+        unset "free[$n]" "claimed_at[$n]"
+        gone+=("$n")
     done
-    gone+=("${dead[@]+"${dead[@]}"}")
     remove
 }
 
-gone=()
 remove() {
     ((${#gone[@]})) || return
     (
-        [[ $closers ]] && eval "exec $closers"
-        # The claims last: who can make one while its slot goes would own a slot without files.
-        tool rm -rf -- "${gone[@]}"
-        set +f
-        left=()
-        for claim in "$root"/claims/*; do [[ -d $slots/${claim##*/} ]] || left+=("$claim"); done
-        ((${#left[@]})) && tool rm -f -- "${left[@]}"
+        let_go
+        local n here=() own_ones=() moved=()
+        for n in "${gone[@]}"; do
+            here+=("./$n")
+            own_ones+=("$own/$n" "$host/scripts/$n")
+            moved+=("$host/gone/$n")
+        done
+        # First out of reach at once, so that nobody claims what is half gone.
+        [[ $guarded ]] && tool mv -- "${here[@]}" "$host/gone" 2>/dev/null
+        tool rm -rf -- "${own_ones[@]}" "${moved[@]}"
     ) &
     gone=()
 }
 
-handle() { # VERB NUMBER: one line that came in. Anything else is dropped
+# ---- the server, with fifos ----
+
+fill() { # more slots, made beside the loop, which hears "filled HIGH"
+    [[ $filling ]] && return
+    filling=1
+    local low=$next high=$((next + 15))
+    next=$((high + 1))
+    (
+        let_go
+        if make_slots "$low" "$high"; then printf 'filled %s\n' "$high"; else printf 'unfilled %s\n' "$high"; fi >&3
+    ) &
+}
+
+# Processes that wait for a request, each at a slot of its own: what a request then costs is one fork.
+replenish() { # [MORE]
+    local n fd count=0
+    while ((${#free[@]} < idle + ${1:-0} && ${#free[@]} + running < jobs && worker < made)); do
+        n=$worker worker=$((worker + 1)) count=$((count + 1))
+        exec {fd}<>"$own/$n/end"
+        (work "$n" "$fd" && printf 'done %s\n' "$n" >&3) &
+        free[n]=$!
+        exec {fd}>&-
+    done
+    ((made - worker >= idle)) || fill
+    ((count)) || return
+    publish $((worker - 1))
+    wake "$count"
+}
+
+wake() { # COUNT: so many of those that wait for a slot
+    local line=''
+    for ((; $1 > 0 && asked > 0; asked--)); do
+        line+=$'\n'
+        set -- $(($1 - 1))
+    done
+    # Beside the loop: a container that fills this pipe stops nobody else.
+    [[ ! $line ]] || {
+        exec {held}>&-
+        printf %s "$line" >&"$more"
+    } &
+}
+
+handle() { # VERB NUMBER: one line that came in
     case $1 in
-    run)
-        [[ $2 =~ ^[0-9]{1,15}$ && ${end_of[$2]-} ]] || return
-        if ((running >= jobs)); then
-            waiting+=("$2")
-        else
-            begin "$2"
-        fi
-        # Freed and looked for late, so that no request waits for it.
-        ((${#end_of[@]} - ${#waiting[@]} > 8)) || fill
+    taken)
+        [[ ${free[$2]-} ]] || return
+        pids[$2]=${free[$2]}
+        unset "free[$2]" "claimed_at[$2]"
+        running=$((running + 1))
+        ((${#free[@]} > idle / 2)) || replenish
         ;;
     done)
         [[ ${pids[$2]-} ]] || return
         unset "pids[$2]"
         running=$((running - 1))
-        gone+=("$slots/$2")
-        if ((${#waiting[@]})); then
-            begin "${waiting[0]}"
-            waiting=("${waiting[@]:1}")
-        fi
+        gone+=("$2")
+        ((${#free[@]} > idle / 2 && !asked)) || replenish "$asked"
         ((${#gone[@]} < 16)) || remove
         ;;
-    filled) [[ $filling ]] && filled "$2" "$3" ;;
+    filled)
+        filling='' made=$(($2 + 1))
+        replenish "$asked"
+        ;;
+    unfilled) filling='' made=$next worker=$next ;;
     more)
-        if ((${#end_of[@]} - ${#waiting[@]} > 8)); then
-            printf '\n' >&"$more" # they came while it asked
-        else
-            asked=$((asked + 1))
-            fill
-        fi
+        asked=$((asked + 1))
+        replenish "$asked"
         ;;
     esac
 }
 
+# Hears the clients, and says on what only the server's own processes can write to.
+hear_clients() {
+    local line ids
+    let_go
+    exec {ids}<>"$own/reqs"
+    while kill -s 0 "$main" 2>/dev/null; do
+        IFS= read -r -n 16 -t 5 line <&"$ids" && [[ $line == more ]] && printf 'more\n' >&3
+    done
+}
+
 serve_fifo() {
-    local verb number rest
-    tool mkfifo "$root/reqs" "$root/more" || die "cannot make FIFOs in $root; try --carrier files"
-    exec 3<>"$root/reqs" {more}<>"$root/more"
-    asked=0
-    fill
+    local verb number
+    idle=$((jobs < 8 ? jobs : 8)) worker=$next made=$next
+    hear_clients &
+    hearing=$!
+    make_slots "$next" $((next + 15)) || die "cannot make FIFOs in $root; try --carrier files"
+    next=$((next + 16)) made=$next
+    replenish
     announce fifo
     while [[ ! $stopping ]]; do
-        if IFS=' ' read -r -t 5 verb number rest <&3; then
-            handle "$verb" "$number" "$rest"
+        if IFS=' ' read -r -t 5 verb number <&3; then
+            handle "$verb" "$number"
         else
             reap
             sweep
             follow
+            ((!asked)) || wake "${#free[@]}"
+            replenish "$asked"
         fi
     done
 }
@@ -586,26 +667,30 @@ follow() {
 
 # ---- the server, with plain files ----
 
-declare -A finished=()
+finished=()
 
 fill_files() {
-    local n file dirs=()
-    for ((n = next; n < next + 16; n++)); do dirs+=("$slots/$n" "$slots/$n/script"); done
-    tool mkdir "${dirs[@]}" || die "cannot make folders in $slots"
-    for ((n = next; n < next + 16; n++)); do
-        for file in go in in.end out err ctl end live bye; do : >"$slots/$n/$file"; done
-        end_of[$n]=0
-    done
-    next=$((next + 16))
+    local n
+    if [[ ! $filling ]]; then
+        make_slots "$next" $((next + 15)) &
+        filling=$!
+        next=$((next + 16))
+    fi
+    ((${1:-0})) && wait "$filling"
+    kill -s 0 "$filling" 2>/dev/null && return
+    wait "$filling" || die "cannot make files in $root"
+    filling=
+    for ((n = made; n < next; n++)); do free[n]=0; done
+    made=$next
     publish $((next - 1))
 }
 
 # Opened and read, not looked for: what a network file system remembers of a name may be old.
 look() { # whether a request came or ended
     local n word found=1
-    for n in "${!end_of[@]}"; do
+    for n in "${!free[@]}"; do
         word=
-        IFS= read -r word <"$slots/$n/go"
+        IFS= read -r -n 8 word <"$own/$n/go"
         [[ $word ]] || continue
         found=0
         if ((running >= jobs)); then
@@ -614,13 +699,13 @@ look() { # whether a request came or ended
         fi
         begin "$n"
     done
-    ((${#end_of[@]} - ${#waiting[@]} > 4)) || fill_files
+    ((${#free[@]} - ${#waiting[@]} > 8)) && [[ ! $filling ]] || fill_files
     for n in "${!pids[@]}"; do
         found=0
-        kill -s 0 "${pids[$n]}" 2>/dev/null && continue
+        kill -s 0 "${pids[n]}" 2>/dev/null && continue
         unset "pids[$n]"
         running=$((running - 1))
-        finished[$n]=$SECONDS
+        finished[n]=$SECONDS
         if ((${#waiting[@]})); then
             begin "${waiting[0]}"
             waiting=("${waiting[@]:1}")
@@ -629,14 +714,21 @@ look() { # whether a request came or ended
     return $found
 }
 
+begin() { # NUMBER
+    unset "free[$1]"
+    running=$((running + 1))
+    answer_files "$1" &
+    pids[$1]=$!
+}
+
 put_away() { # slots whose client has read the outcome, or never will
     local n word
     for n in "${!finished[@]}"; do
         word=
-        IFS= read -r word <"$slots/$n/bye"
-        [[ $word ]] || ((SECONDS - finished[$n] > 300)) || continue
+        IFS= read -r -n 8 word <"$own/$n/bye"
+        [[ $word ]] || ((SECONDS - finished[n] > 300)) || continue
         unset "finished[$n]"
-        gone+=("$slots/$n")
+        gone+=("$n")
     done
     sweep
 }
@@ -644,7 +736,8 @@ put_away() { # slots whose client has read the outcome, or never will
 serve_files() {
     local beats=0 active=$SECONDS told=-1
     beat
-    fill_files
+    made=$next
+    fill_files 1
     announce files
     while [[ ! $stopping ]]; do
         if look; then active=$SECONDS; fi
@@ -666,14 +759,13 @@ serve_files() {
 
 beat() {
     beats=$((beats + 1))
-    printf '%s\n' "$beats" >"$root/beat"
+    printf '%s\n' "$beats" >"$own/beat"
+    [[ $guarded ]] && printf '%s\n' "$beats" >"$host/beat"
 }
 
 # ---- the socket alone: this holds the folder for the server in Python, which started it ----
 
 serve_socket() {
-    tool mkfifo "$root/reqs" "$root/more" || die "cannot make FIFOs in $root"
-    exec 3<>"$root/reqs" {more}<>"$root/more"
     announce socket
     while [[ ! $stopping ]]; do
         read -r -t 5 _ <&3
@@ -701,7 +793,12 @@ print_rules() { # VERB NAME LINES
 reap() {
     local n
     for n in "${!pids[@]}"; do
-        kill -s 0 "${pids[$n]}" 2>/dev/null || handle "done" "$n"
+        kill -s 0 "${pids[n]}" 2>/dev/null || handle "done" "$n"
+    done
+    for n in "${!free[@]}"; do
+        kill -s 0 "${free[n]}" 2>/dev/null && continue
+        unset "free[$n]"
+        gone+=("$n")
     done
 }
 
@@ -710,6 +807,7 @@ reap() {
 serve_singreqrun() {
     local ids line
     declare -A seen=()
+    let_go
     exec 3>&-
     trap - TERM INT HUP
     tool rm -f -- "$legacy/reqs"
@@ -761,12 +859,14 @@ stop() {
     local n
     stopping=1
     [[ $carrier != files ]] && printf 'stop\n' >&3
-    for n in "${!pids[@]}"; do kill -s TERM "${pids[$n]}" 2>/dev/null; done
+    for n in "${!pids[@]}"; do kill -s TERM "${pids[n]}" 2>/dev/null; done
+    for n in "${!free[@]}"; do drop "${free[n]}"; done
+    [[ $hearing ]] && drop "$hearing"
 }
 
 announce() { # CARRIER: the clients may come
     local IFS=,
-    printf 'outrider-bridge 1 %s %s\nenv %s\nquiet %s\n' "$1" "$token" "${patterns[*]-}" "${!quiet[*]}" >"$root/server"
+    printf 'outrider-bridge 1 %s %s\nenv %s\nquiet %s\npid %s\n' "$1" "$token" "${patterns[*]-}" "${!quiet[*]}" "$$" >"$own/server"
     IFS=' '
     printf 'outrider bridge: serving %s in %s to whoever can write there\n' "${!path_of[*]}" "$dir"
     local name
@@ -780,33 +880,35 @@ announce() { # CARRIER: the clients may come
 
 alive() { # whether another server holds this folder
     local was now
-    if [[ -p $root/reqs ]]; then
-        # Its `more` is held open for writing by the server alone: without one, reading ends at once.
-        exec 4<>"$root/more" 5<"$root/more" 4>&-
+    if [[ -p $host/held ]]; then
+        # Held open for writing by the server alone: without one, reading ends at once.
+        exec 4<>"$host/held" 5<"$host/held" 4>&-
         read -r -t .05 _ <&5
         now=$?
         exec 5<&-
         ((now > 128)) && return 0
-    elif [[ -f $root/beat ]]; then
-        IFS= read -r was <"$root/beat"
+    fi
+    if [[ -f $host/beat ]]; then
+        IFS= read -r was <"$host/beat"
         nap 1.5
-        IFS= read -r now <"$root/beat"
+        IFS= read -r now <"$host/beat"
         [[ $was != "$now" ]] && return 0
     fi
     return 1
 }
 
 make_shims() { # D/bin/NAME: what the container has on its PATH
-    local name
-    client >"$root/client.sh"
+    local name shims=()
+    client >"$own/client.sh"
     ((${#path_of[@]})) || return
-    tool rm -rf -- "$dir/bin"
-    tool mkdir "$dir/bin"
+    tool rm -rf -- "$dir/bin" "$host/bin"
+    tool mkdir "$host/bin"
     for name in "${!path_of[@]}"; do
-        client >"$dir/bin/$name"
-        shims+=("$dir/bin/$name")
+        client >"$host/bin/$name"
+        shims+=("$host/bin/$name")
     done
     tool chmod 0755 "${shims[@]}"
+    tool mv -- "$host/bin" "$dir" || die "cannot put the shims into $dir/bin"
 }
 
 random_token() {
@@ -829,7 +931,7 @@ main() {
     hear_signals "$@"
     unset OUTRIDER_BRIDGE_HEARS
     local arguments
-    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 show='' old='' with='' legacy='' stopping='' shims=() asked=0
+    dir='' carrier=auto jobs=64 grace=5 audit=default any_user='' lost=30 beats=0 show='' old='' with='' legacy='' stopping=''
     while (($#)); do
         case $1 in
         -h | --help) usage && exit 0 ;;
@@ -904,25 +1006,53 @@ take_folder() {
     dir=$(cd -- "$dir" && pwd -P) || die "cannot enter $dir"
     [[ -O $dir ]] || die "$dir is not yours"
     tool chmod 0700 "$dir" || die "cannot make $dir private"
-    root=$dir/v1 slots=$dir/v1/slots
+    root=$dir/v1 host=$dir.host main=$$
     # A pipe that stays empty, for waiting.
     exec {never}<> <(:)
-    alive && die "another server serves $dir"
+    for host in "$root/host" "$dir.host"; do
+        if alive; then die "another server serves $dir"; fi
+    done
     # Beside the folder, where the container cannot reach it.
     [[ $audit == default ]] && audit=$dir.audit.jsonl
     [[ $audit == none ]] && audit=
     [[ -z $audit ]] || { : >>"$audit"; } 2>/dev/null || die "cannot write $audit; --audit FILE says where, --audit none nowhere"
-    tool rm -rf -- "$root"
-    tool mkdir "$root" "$slots" "$root/claims" || die "cannot write in $dir"
+    random_token
+    make_folders
     # Numbers start where no earlier server's can have been.
     printf -v next '%(%s)T' -1
     next=$((next * 1000))
-    random_token
-    make_shims
     set -m
     trap stop TERM INT HUP
     trap : PIPE # not ignored: commands would inherit that
 }
+
+make_folders() { # the host's own beside D, if the file system lets files have names in both; then D/v1
+    local probe=.${token:0:12}
+    plain='req script'
+    [[ $carrier == files ]] && plain+=' go in in.end out err ctl end live bye'
+    own=$host/v1 guarded=1
+    tool rm -rf -- "$root"
+    if ! {
+        tool mkdir -p -m 0700 -- "$host" && [[ ! -L $host && -O $host ]] && clear_host &&
+            tool mkdir "$own" "$host/new" "$host/gone" "$host/scripts" && : >"$own/head" && tool ln "$own/head" "$dir/$probe"
+    } 2>/dev/null; then
+        host=$root/host own=$root guarded=
+        tool mkdir "$root" "$host" "$host/scripts" || die "cannot write in $dir"
+    fi
+    tool rm -f -- "$dir/$probe"
+    : >"$own/beat"
+    : >"$own/server"
+    tool mkfifo "$own/reqs" "$own/more" "$host/held" "$host/inbox" || [[ $carrier == files ]] || die "cannot make FIFOs in $dir; try --carrier files"
+    [[ $carrier == files ]] || exec 3<>"$host/inbox" {more}<>"$own/more" {held}<>"$host/held"
+    make_shims
+    if [[ $guarded ]]; then
+        { tool cp -rl -- "$own" "$host/new" && cd -- "$host/new/v1" && tool mv -- "$host/new/v1" "$dir"; } || die "cannot write in $dir"
+    else
+        cd -- "$root" || die "cannot enter $root"
+    fi
+}
+
+clear_host() { tool rm -rf -- "$host"/{v1,new,gone,scripts,bin,held,inbox,beat}; }
 
 leave() {
     local i
@@ -938,6 +1068,8 @@ leave() {
         nap .1
     done
     tool rm -rf -- "$root"
+    clear_host
+    [[ $guarded ]] && tool rm -d -- "$host"
     exit 0
 }
 
