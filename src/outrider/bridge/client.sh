@@ -82,7 +82,7 @@ claim() {
             slot=$dir/v1/$number
             if [ -d "$slot" ] && [ ! -e "$slot/claim" ]; then
                 set -C
-                { : >"$slot/claim"; } 2>/dev/null && set +C && return
+                { printf '' >"$slot/claim"; } 2>/dev/null && set +C && return
                 set +C
             fi
             number=$((number + 1))
@@ -115,11 +115,13 @@ finish() { # PID
 
 run_fifo() {
     # For both first, so that no open waits; then for one, so that the server's end is seen. `in` stays open for both.
-    exec 4<>"$slot/out" 5<"$slot/out" 4<>"$slot/err" 6<"$slot/err" 4<>"$slot/end" 7<"$slot/end" 4<>"$slot/ctl" 8>"$slot/ctl" 4>&- 9<>"$slot/in"
+    exec 4<>"$slot/out" 5<"$slot/out" 4<>"$slot/err" 6<"$slot/err" 4<>"$slot/end" 7<"$slot/end" 4>&- 8<>"$slot/ctl" 9<>"$slot/in"
     for signal in HUP INT QUIT TERM USR1 USR2; do
         # shellcheck disable=SC2064
         trap "forward $signal" "$signal"
     done
+    # The server looks at 3, 4 and 2 of this process: 1 is another one's while a builtin writes.
+    exec 4>&1
     printf 'run\n' >&8
     while :; do
         if ! read -r verb rest <&7; then
@@ -131,11 +133,11 @@ run_fifo() {
         go)
             # Streams that the command could not be given as they are. Of the others it has this process's own pipes.
             case $rest in *i*)
-                cat <&3 >&9 3<&- 5<&- 6<&- 7<&- 8>&- &
+                cat <&3 >&9 3<&- 4>&- 5<&- 6<&- 7<&- 8>&- &
                 in_pid=$!
                 ;;
             esac
-            exec 9>&- 3<&-
+            exec 9>&- 3<&- 4>&-
             case $rest in *o*)
                 cat <&5 5<&- 6<&- 7<&- 8>&- &
                 out_pid=$!

@@ -158,7 +158,7 @@ def status(folder: str) -> dict[str, object]:
             alive["socket"] = False
     if told.carrier == "fifo":
         try:
-            os.close(os.open(root / "v1" / "reqs", os.O_WRONLY | os.O_NONBLOCK))
+            os.close(os.open(root / "v1" / "more", os.O_WRONLY | os.O_NONBLOCK))
             alive["fifo"] = True
         except OSError:
             alive["fifo"] = False

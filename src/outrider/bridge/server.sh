@@ -325,7 +325,7 @@ connect() { # the command's streams: 6, 7 and 8; `copied` names those that the c
     else
         copied=i
     fi
-    if reach 1 w; then exec 7>&9; else copied+=o; fi
+    if reach 4 w; then exec 7>&9; else copied+=o; fi
     if [[ $merged ]]; then
         exec 8>&7
     elif reach 2 w; then
@@ -519,6 +519,12 @@ publish() { # HIGH: the range in which a client looks for a free slot
         break
     done
     printf '%s %s\n' "$low" "$1" >"$own/head"
+}
+
+drop_idle() {
+    local n
+    for n in "${!free[@]}"; do drop "${free[n]}"; done
+    [[ ! $hearing ]] || drop "$hearing"
 }
 
 drop() { # PID: of a process that waits; nothing is said of its end
@@ -860,13 +866,13 @@ stop() {
     stopping=1
     [[ $carrier != files ]] && printf 'stop\n' >&3
     for n in "${!pids[@]}"; do kill -s TERM "${pids[n]}" 2>/dev/null; done
-    for n in "${!free[@]}"; do drop "${free[n]}"; done
-    [[ $hearing ]] && drop "$hearing"
+    drop_idle
 }
 
 announce() { # CARRIER: the clients may come
     local IFS=,
     printf 'outrider-bridge 1 %s %s\nenv %s\nquiet %s\npid %s\n' "$1" "$token" "${patterns[*]-}" "${!quiet[*]}" "$$" >"$own/server"
+    [[ ! $guarded ]] || tool ln -- "$own/server" . || die "cannot write in $root"
     IFS=' '
     printf 'outrider bridge: serving %s in %s to whoever can write there\n' "${!path_of[*]}" "$dir"
     local name
@@ -1041,7 +1047,6 @@ make_folders() { # the host's own beside D, if the file system lets files have n
     fi
     tool rm -f -- "$dir/$probe"
     : >"$own/beat"
-    : >"$own/server"
     tool mkfifo "$own/reqs" "$own/more" "$host/held" "$host/inbox" || [[ $carrier == files ]] || die "cannot make FIFOs in $dir; try --carrier files"
     [[ $carrier == files ]] || exec 3<>"$host/inbox" {more}<>"$own/more" {held}<>"$host/held"
     make_shims
@@ -1057,6 +1062,7 @@ clear_host() { tool rm -rf -- "$host"/{v1,new,gone,scripts,bin,held,inbox,beat};
 leave() {
     local i
     [[ $old ]] && kill -s TERM -- "-$old" 2>/dev/null
+    drop_idle
     tool rm -f -- "$root/server" "$root/head"
     for ((i = 0; i < (grace + 1) * 10; i++)); do
         if [[ $carrier == files ]]; then
