@@ -67,7 +67,7 @@ class Sweep:
         `retry` tries again what failed.
         """
         if timeout is None and hasattr(self.jobs, "arriving"):
-            yield from sorted(self.arriving(), key=lambda result: result.index)
+            yield from _in_turn(self.arriving())
             return
         until = None if timeout is None else time.monotonic() + timeout
         for index, job in enumerate(self.jobs):
@@ -138,6 +138,16 @@ def _free(name: str, taken: Container[str]) -> str:
     while name in taken:
         name = f"{VALUE}.{name}"
     return name
+
+
+def _in_turn(arriving: Iterable[PointResult]) -> Iterator[PointResult]:
+    early: dict[int, PointResult] = {}
+    turn = 0
+    for result in arriving:
+        early[result.index] = result
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
 
 
 def _first_point(points: Points) -> str:
