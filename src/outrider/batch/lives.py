@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
 
 from outrider.batch.states import State
@@ -36,9 +36,9 @@ class Life:
     state: str = ""
     group: str = ""
 
-    def seconds(self, phase: str) -> float | None:
-        """How long it was in a phase; None if it was not."""
-        found = [end - start for name, start, end in self.spans if name == phase and end is not None]
+    def seconds(self, *phases: str) -> float | None:
+        """How long it was in a phase, or in several; None if it was not."""
+        found = [end - start for name, start, end in self.spans if name in phases and end is not None]
         return sum(found) if found else None
 
 
@@ -99,7 +99,8 @@ def orderly(lives: Iterable[Life], now: float) -> Orderly:
     moves: list[float] = []
     for one in lives:
         spans, by = _in_order(one.spans, now)
-        found.append(replace(one, name=printable(one.name), group=printable(one.group), spans=spans))
+        name, state, group = map(printable, (one.name, one.state, one.group))
+        found.append(Life(name, spans, state, group))
         if by > FINE:
             moves.append(by)
     found.sort(key=lambda one: one.spans[0][1] if one.spans else math.inf)

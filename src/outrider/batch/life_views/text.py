@@ -82,7 +82,7 @@ def _line(row: Row, found: Orderly, names: int, states: int, room: int) -> str:
     if row.many > 1:
         label = _cut(f"{one.name}: {one.state}", names + states + 20)
         return f"{_padded(label, names + states + 20)}  {_bar(one, found, room)}"
-    queued, ran = took(one.seconds(lived.QUEUED)), took(one.seconds(lived.RUNNING))
+    queued, ran = took(one.seconds(lived.QUEUED, lived.HELD)), took(one.seconds(lived.RUNNING))
     name = _padded(_cut(one.name, names), names)
     return f"{name}  {_cut(one.state, states):<{states}} {queued:>8} {ran:>8}  {_bar(one, found, room)}"
 
