@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import outrider
 from outrider import ConfigError, Route, grid, zipped
+from outrider.batch import timeline
 from outrider.batch.sweep import Points, points_of
 from outrider.batch.swept import PointResult, Sweep, table
 
@@ -271,12 +272,21 @@ def test_what_arrives_first_comes_first_where_the_jobs_can_tell() -> None:
 def test_a_sweep_of_real_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     route = Route.parse("local")
-    points = grid({"stop": [3], "step": [1, 0]})
-    sweep = Sweep(points, [route.submit(span, **point) for point in points])
-    good, bad = sweep.results(timeout=60)
-    assert (good.value, good.ok) == ([0, 1, 2], True)
+    sweep = route.batch(name="spans").sweep(span, grid(stop=[3, 4], step=[1, 0]), chunk=2)
+    good, bad, other, _ = sweep.results()
+    assert (good.value, good.ok, other.value) == ([0, 1, 2], True, [0, 1, 2, 3])
     assert isinstance(bad.error, ValueError)
-    assert pickle.loads(pickle.dumps(sweep)).job(step=1).result(60) == [0, 1, 2]
+    assert {result.index for result in sweep.arriving()} == {0, 1, 2, 3}
+    later = Sweep(sweep.points, route.jobs(sweep.jobs.key))
+    assert [row["value"] for row in later.table(timeout=60)] == [[0, 1, 2], None, [0, 1, 2, 3], None]
+    assert pickle.loads(pickle.dumps(sweep)).job(stop=4, step=1).result(60) == [0, 1, 2, 3]
+    found = timeline(sweep)
+    assert [(life.group, life.name) for life in found.lives] == [
+        ("spans", f"spans[{index}]") for index in range(4)
+    ]
+    assert all(life.seconds("running") is not None for life in found.lives)
+    with pytest.raises(ConfigError, match="a sweep takes points"):
+        route.batch().sweep(span, 7)  # type: ignore[arg-type]
 
 
 def span(stop: int, step: int) -> list[int]:

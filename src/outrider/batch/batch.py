@@ -14,6 +14,8 @@ from outrider.command import Argument
 from outrider.errors import ConfigError
 
 if TYPE_CHECKING:
+    from outrider.batch.sweep import Points
+    from outrider.batch.swept import Sweep
     from outrider.route import Route
 
 
@@ -62,6 +64,26 @@ class Batch:
         """Submit one call for each item, as one array; see `Route.map`."""
         calls: list[Call] = [(fn, args, {}) for args in zip(*iterables, strict=False)]
         return self.map_calls(calls, chunk=chunk, limit=limit, retry=retry)
+
+    def sweep(
+        self,
+        fn: Callable[..., Any],
+        points: Points | Iterable[Mapping[str, Any]],
+        *,
+        chunk: int = 1,
+        limit: int | None = None,
+        retry: int = 0,
+    ) -> Sweep:
+        """Submit `fn(**point)` for each point, as one array: `sweep(train, grid(lr=[0.1, 0.01], seed=range(5)))`.
+
+        chunk, limit, retry: as for `Route.map`.
+        """
+        from outrider.batch.sweep import points_of
+        from outrider.batch.swept import Sweep
+
+        found = points_of(points)
+        calls: list[Call] = [(fn, (), point) for point in found]
+        return Sweep(found, self.map_calls(calls, chunk=chunk, limit=limit, retry=retry))
 
     def map_calls(
         self,

@@ -76,7 +76,7 @@ def _legend(found: Orderly) -> Iterator[str]:
 def _strip(found: Orderly, y: int, height: int) -> Iterator[str]:
     """How many were queued and running over the time; all jobs count here, also those that have no line."""
     columns = ROOM // 2
-    for phase, style in ((lived.QUEUED, "base"), (lived.RUNNING, "running")):
+    for phase, style in ((lived.RUNNING, "running"), (lived.QUEUED, "base")):
         counts = lived.busy(found.lives, phase, found.start, found.length, columns)
         most = max(counts)
         if not most:
