@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from outrider.batch.array import JobArray
 from outrider.batch.batch import Batch
 from outrider.batch.job import BatchJob
+from outrider.batch.spec import Attributes, JobSpec, Resources
 from outrider.batch.states import Standing, State
 
 if TYPE_CHECKING:
@@ -12,10 +13,13 @@ if TYPE_CHECKING:
     from outrider.batch.timelines import Timeline, timeline
 
 __all__ = [
+    "Attributes",
     "Batch",
     "BatchJob",
     "JobArray",
+    "JobSpec",
     "PointResult",
+    "Resources",
     "Standing",
     "State",
     "Sweep",

@@ -41,6 +41,22 @@ class JobArray(Sequence[BatchJob]):
     def __repr__(self) -> str:
         return f"<JobArray {self.key} of {len(self)} on {self._chain.label()}>"
 
+    def _repr_html_(self) -> str:
+        from outrider.batch.html import array_html
+
+        counts = self.progress()
+        failures = [
+            (job.index, job._known()) for job in self if job._known().state in (State.FAILED, State.LOST)
+        ]
+        record = self._lot.record
+        return array_html(
+            key=self.key,
+            counts={state.value: count for state, count in counts.items()},
+            name=record.name if record is not None else "",
+            place=self._chain.label(),
+            failures=[(index, standing.reason) for index, standing in failures],
+        )
+
     def __len__(self) -> int:
         if self._count is None:
             if self._lot.record is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from outrider.batch.array import JobArray
 from outrider.batch.job import BatchJob
+from outrider.batch.spec import JobSpec
 from outrider.batch.spool import Call
 from outrider.batch.submitting import How, check, submit_calls, submit_command
 from outrider.command import Argument
@@ -51,6 +52,14 @@ class Batch:
         if not words:
             raise ConfigError("no command was given", hint="submit_command(['program', 'argument'])")
         return submit_command(self.route, self.route.settings, self.how, words, stdin, cwd, env or {})
+
+    def submit_spec(self, spec: JobSpec | Mapping[str, Any]) -> BatchJob:
+        """Submit a command with its resources in the words of PSI/J; see `JobSpec`. A mapping: as JSON has them."""
+        asked = spec if isinstance(spec, JobSpec) else JobSpec.parse(spec)
+        route = type(self.route)(*asked.on(self.route), options=self.route.settings)
+        batch = Batch(route, replace(self.how, name=self.how.name or asked.name))
+        words = [asked.executable, *asked.arguments]
+        return batch.submit_command(words, cwd=asked.directory, env=asked.environment)
 
     def map(
         self,

@@ -46,6 +46,21 @@ class BatchJob:
         which = self.key if self.index is None else f"{self.key}[{self.index}]"
         return f"<BatchJob {which} on {self._place}, {self._known().state}>"
 
+    def _repr_html_(self) -> str:
+        from outrider.batch.html import job_html
+
+        state, reason = self.standing()
+        return job_html(
+            key=self.key,
+            state=state,
+            name="" if self.name == self.key else self.name,
+            ident=self.id,
+            reason=reason,
+            place=self._place,
+            index=self.index,
+            times=self.times(),
+        )
+
     # --- where it stands ----------------------------------------------------------------------------------------
 
     @property
