@@ -45,16 +45,17 @@ class JobArray(Sequence[BatchJob]):
         from outrider.batch.html import array_html
 
         counts = self.progress()
-        failures = [
-            (job.index, job._known()) for job in self if job._known().state in (State.FAILED, State.LOST)
-        ]
+        failures = [(index, job._known()) for index, job in enumerate(self)]
+
         record = self._lot.record
         return array_html(
             key=self.key,
             counts={state.value: count for state, count in counts.items()},
             name=record.name if record is not None else "",
             place=self._chain.label(),
-            failures=[(index, standing.reason) for index, standing in failures],
+            failures=[
+                (index, reason) for index, (state, reason) in failures if state in (State.FAILED, State.LOST)
+            ],
         )
 
     def __len__(self) -> int:
