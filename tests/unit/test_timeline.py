@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider import ConfigError, grid
-from outrider.batch import Sweep
+from outrider import ConfigError, Route, zipped
 from outrider.batch.lives import Life, busy, life, orderly, rows_of, steps, together, took
 from outrider.batch.timelines import Timeline, timeline
+from outrider.batch.watching import Watcher
 
 NOW = 1_800_000_000.0
 SVG = "{http://www.w3.org/2000/svg}"
@@ -320,25 +321,49 @@ def test_durations_as_a_person_reads_them(seconds: float | None, shown: str) -> 
 # --- of jobs ---------------------------------------------------------------------------------------------------------
 
 
-def job(name: str, index: int | None = None, **times: Any) -> Any:
-    return SimpleNamespace(name=name, key="outrider-1", index=index, state="completed", times=lambda: times)
+def test_of_jobs_arrays_and_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    route = Route.parse("local")
+    one = route.batch(name="one").submit(pow, 2, 3)
+    parts = route.map(abs, range(5), array=True, chunk=2)
+    sweep = route.batch(name="swept").sweep(pow, zipped(base=[2], exp=[3]))
+    assert one.result(60) == 8
+    assert parts.wait(60)
+    assert sweep.jobs.wait(60)
+    asked: list[object] = []
+    refresh = Watcher.refresh
+    monkeypatch.setattr(Watcher, "refresh", lambda self, lot: (asked.append(lot), refresh(self, lot)))
+    later = pickle.loads(pickle.dumps([one, parts, sweep, run(1)]))
+    found = timeline(later)
+    names = {life.name for life in found.lives}
+    assert names == {"one", *(f"{parts.key}[{index}]" for index in range(5)), "swept[0]", "train[1]"}
+    assert {life.group for life in found.lives} == {"", parts.key, "swept", "train"}
+    assert len(asked) <= 1, "a submit host is asked once, for all of its jobs"
+    known = {life.name: life for life in found.lives}
+    assert [phase for phase, _, _ in known["one"].spans] == ["queued", "running"]
+    assert known["one"].state == "completed"
 
 
-def test_of_jobs_arrays_and_sweeps() -> None:
-    known = {"submitted": NOW - 3, "started": NOW - 2, "ended": NOW - 1}
-    one = job("one", **known, staging=(NOW - 4, NOW - 3), fetching=(NOW - 1, NOW))
-    parts = [job("part", index, **known) for index in range(2)]
-    sweep = Sweep(grid(a=[1]), [job("", **known)])
-    found = timeline([one, parts, sweep, run(1)])
-    assert sorted(life.name for life in found.lives) == [
-        "one",
-        "outrider-1",
-        "part[0]",
-        "part[1]",
-        "train[1]",
-    ]
-    assert {life.group for life in found.lives} == {"", "part", "train"}
-    assert [len(life.spans) for life in timeline(one).lives] == [4]
-    for wrong in (7, "outrider-1", [None]):
-        with pytest.raises(TypeError, match="is no job"):
-            timeline(wrong)
+def test_jobs_that_are_not_over_are_asked_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    route = Route.parse("local")
+    jobs = [route.map(time.sleep, [60] * 3, array=True), route.submit(time.sleep, 60)]
+    asked: list[object] = []
+    refresh = Watcher.refresh
+    monkeypatch.setattr(Watcher, "refresh", lambda self, lot: (asked.append(lot), refresh(self, lot)))
+    try:
+        found = timeline(jobs)
+        assert {life.spans[-1][0] for life in found.lives} <= {"running", "queued"}
+        assert len(found.lives) == 4
+        assert len(asked) == 1
+    finally:
+        for job in jobs:
+            job.cancel()
+
+
+@pytest.mark.parametrize("wrong", [7, "outrider-1", [None], {"a": 1}])
+def test_what_is_no_job_is_told(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="is no job; give jobs"):
+        timeline(wrong)

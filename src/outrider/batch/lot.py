@@ -99,6 +99,16 @@ class Lot:
             return list(self.base_ids)
         return [self.elements[index].ident for index in indices if self.elements[index].ident]
 
+    def times(self, index: int) -> dict[str, float | None]:
+        """When an element was submitted, started and ended, as far as is known: epoch seconds of this machine's clock."""
+        element = self.elements.get(index)
+        begun, ended = (element.begun, element.ended) if element is not None else (None, None)
+        return {
+            "submitted": self.record.made if self.record is not None else None,
+            "started": None if begun is None else begun + self.clock,
+            "ended": None if ended is None else ended + self.clock,
+        }
+
     # --- news ---------------------------------------------------------------------------------------------------
 
     def learn(self, record: bytes, attempts: list[Any]) -> list[int]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from outrider.batch.job import BatchJob
 from outrider.batch.life_views.chrome import chrome
 from outrider.batch.life_views.picture import picture
 from outrider.batch.life_views.text import text
 from outrider.batch.lives import Life, counted, life, orderly
+from outrider.batch.swept import Sweep
 from outrider.errors import ConfigError
 
 SUFFIXES = (".json", ".svg", ".txt")
@@ -69,35 +71,36 @@ class Timeline:
 def timeline(jobs: Any) -> Timeline:
     """The timeline of a job, of a `JobArray`, of a `Sweep`, or of any of them in a list; `Life` counts as a job, too.
 
-    Asks each for its state and its `times()`. Raises TypeError for what has none.
+    Each submit host is asked once, however many jobs it has. Raises TypeError for what is no job.
     """
-    return Timeline(list(_lives(jobs)))
+    found = list(_jobs(jobs))
+    _learn([job for job in found if isinstance(job, BatchJob)])
+    return Timeline([job if isinstance(job, Life) else life_of(job) for job in found])
 
 
-def _lives(jobs: Any) -> Iterable[Life]:
-    if isinstance(jobs, Life):
+def _jobs(jobs: Any) -> Iterator[BatchJob | Life]:
+    if isinstance(jobs, BatchJob | Life):
         yield jobs
-    elif hasattr(jobs, "times"):
-        yield life_of(jobs)
-    elif hasattr(jobs, "jobs"):
-        yield from _lives(jobs.jobs)
+    elif isinstance(jobs, Sweep):
+        yield from _jobs(jobs.jobs)
     elif isinstance(jobs, Iterable) and not isinstance(jobs, str | bytes | dict):
         for job in jobs:
-            yield from _lives(job)
+            yield from _jobs(job)
     else:
         raise TypeError(f"{jobs!r} is no job; give jobs as submit gives them, or lists of these")
 
 
-def life_of(job: Any) -> Life:
-    """The life of a BatchJob. What `times()` knows of `staging` and `fetching` is shown: pairs of beginning and end."""
-    state, times = str(job.state), dict(job.times())
-    name = getattr(job, "name", "") or job.key
-    index = getattr(job, "index", None)
-    return life(
-        name if index is None else f"{name}[{index}]",
-        state,
-        times,
-        staging=times.get("staging"),
-        fetching=times.get("fetching"),
-        group="" if index is None else name,
-    )
+def _learn(jobs: Iterable[BatchJob]) -> None:
+    """Ask each submit host once: it tells of all jobs there."""
+    asked: set[int] = set()
+    for job in jobs:
+        if id(job._watcher) not in asked and (job._lot.record is None or not job._lot.final):
+            asked.add(id(job._watcher))
+            job._watcher.refresh(job._lot)
+
+
+def life_of(job: BatchJob) -> Life:
+    """The life of a job, as far as it is known here; nothing is asked."""
+    group = "" if job.index is None else job.name
+    name = job.name if job.index is None else f"{job.name}[{job.index}]"
+    return life(name, job._known().state, job._lot.times(job._element), group=group)
