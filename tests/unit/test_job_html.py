@@ -68,11 +68,11 @@ def test_an_array() -> None:
     (bar,) = (part for part in parsed(shown).iter("div") if part.attrib.get("role") == "img")
     assert bar.attrib["aria-label"] == "100 pending, 5 running, 90 completed, 5 failed"
     widths = [float(re.findall(r"width: ([\d.]+)%", piece.attrib["style"])[0]) for piece in bar]
-    assert widths == [45, 2.5, 50, 2.5]
+    assert widths == [45, 2.5, 2.5, 50]
     found = rows(shown)
     assert found["[4]"] == "exit 4"
     assert "[5]" not in found
-    assert found["…"] == "and 2 more that failed"
+    assert found["more"] == "2 others failed"
 
 
 def test_an_array_of_nothing() -> None:

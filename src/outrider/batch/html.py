@@ -82,7 +82,7 @@ def array_html(
     failed = list(failures)
     rows += [_row(f"[{index}]", _shown(reason)) for index, reason in failed[:FAILURES]]
     if len(failed) > FAILURES:
-        rows.append(_row("…", f"and {len(failed) - FAILURES:,} more that failed"))
+        rows.append(_row("more", f"{len(failed) - FAILURES:,} others failed"))
     words = ", ".join(f"{count:,} {_shown(state)}" for state, count in known) or "no jobs"
     parts = "".join(
         f'<span style="margin-right: 1em">{_state(state, count)}</span>' for state, count in known
@@ -92,10 +92,10 @@ def array_html(
 
 
 def _bar(known: list[tuple[str, int]], whole: int, words: str) -> str:
-    """A progress bar: what is over first, from the left."""
+    """A progress bar: from the left what is over, then what runs, then what waits."""
     if not whole:
         return ""
-    shares = sorted(known, key=lambda part: not _final(part[0]))
+    shares = sorted(known, key=lambda part: (not _final(part[0]), part[0] != State.RUNNING))
     pieces = "".join(
         f'<span title="{count:,} {_shown(state)}" style="width: {100 * count / whole:.4g}%; background: {_colour(state)}'
         f'{"" if _final(state) or state == State.RUNNING else "; opacity: 0.35"}"></span>'
