@@ -17,6 +17,7 @@ from outrider.session import Session
 if TYPE_CHECKING:
     from outrider.batch.array import JobArray
     from outrider.batch.batch import Batch
+    from outrider.batch.executor import RouteExecutor
     from outrider.batch.job import BatchJob
     from outrider.config import Config
     from outrider.connection import Connection
@@ -196,6 +197,22 @@ class Route(Chain):
             else first
         )
         return Batch(self, How(name, tuple(tags), tuple(whole), hold, warn))
+
+    def executor(
+        self,
+        pool: int | None = None,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> RouteExecutor:
+        """An Executor of `concurrent.futures`: each call is a job of its own, as by `submit`; its future has `.job`.
+
+        pool: have one job for all instead, with up to so many warm worker processes inside it. It is asked for by the
+        first call and ends with `shutdown`. `initializer(*initargs)` is called in each worker before its first call.
+        """
+        from outrider.batch.executor import executor
+
+        return executor(self, self._options, pool, initializer, tuple(initargs))
 
     def job(self, key: str) -> BatchJob:
         """A job that was submitted by this route, from its `key`: by another process, on another day."""

@@ -682,7 +682,7 @@ class Session:
 
 def _connect(chain: Chain, options: Options) -> Connection:
     """Open the route, for as long as the options say."""
-    prepare = _limit_all if options.limits and not options.isolate else None
+    prepare = limit_all if options.limits and not options.isolate else None
     if options.detach is not None:
         from outrider.kept import KeptConnection
 
@@ -697,7 +697,7 @@ def _connect(chain: Chain, options: Options) -> Connection:
     return connection
 
 
-def _limit_all(connection: Connection) -> None:
+def limit_all(connection: Connection) -> None:
     """Set the limits of the whole far end, its guardian apart."""
     try:
         answered = call_far(connection, "limits", "apply", connection.options.limits)
