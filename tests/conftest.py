@@ -61,8 +61,8 @@ def _nothing_left_for_the_collector() -> Iterator[None]:
     gc.collect()
 
 
-# One for the whole process, made by the first session and kept on purpose.
-LASTING_THREADS = {"outrider-hub"}
+# Each is one for the whole process, made by the first session, or executor, and kept on purpose.
+LASTING_THREADS = {"outrider-hub", "outrider-executors"}
 
 
 @pytest.fixture(autouse=True)

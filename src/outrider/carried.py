@@ -73,7 +73,12 @@ class CarriedProcess(RouteProcess):
         self._news.release()
 
     def _write(self) -> None:
-        """Pass on what has arrived; more may come only once it is taken, so that little is ever kept."""
+        """Pass on what has arrived; more may come only once it is taken, so that little is ever kept.
+
+        That it is taken is told for many pieces at once: a word for each would be a packet of its own, and what is sent
+        next would wait until that is confirmed (40 ms where nobody has turned off Nagle's algorithm, as with srun).
+        """
+        owed = 0
         while True:
             self._news.acquire()
             arrived = self._arrived.popleft()
@@ -82,8 +87,11 @@ class CarriedProcess(RouteProcess):
             name, piece = arrived
             with suppress(OSError):  # nobody reads it any more
                 self._pass_on(self._outputs[name].fileno(), piece, name == "stdout")
-            with suppress(OutriderError):
-                self.session.connection.taken(self.request.ident, len(piece))
+            owed += len(piece)
+            if owed >= wire.WINDOW // 4:
+                with suppress(OutriderError):
+                    self.session.connection.taken(self.request.ident, owed)
+                owed = 0
         for stream in self._outputs.values():
             stream.close()
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from outrider.errors import Refused
 
@@ -67,6 +67,9 @@ class Item(NamedTuple):
 class Crew(ABC):
     """Does the calls of one executor. It knows nothing of the executor, which may be dropped before the calls are done."""
 
+    chunks: ClassVar[bool] = False
+    """Whether many items of a `map` may be one call."""
+
     def __init__(self, place: str) -> None:
         self.place = place
         # A finalizer may come in while its own thread is in here.
@@ -84,10 +87,11 @@ class Crew(ABC):
                 hint="make an executor of the child's own: route.executor()",
             )
         with self.changed:
+            if _leaving.is_set() or not threading.main_thread().is_alive():
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self.retired:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            if not _wait_for_at_exit(self):
-                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            _wait_for_at_exit(self)
             item = Item(self.new_future(), fn, args, kwargs)
             self.under_way.add(item.future)
             try:
@@ -150,18 +154,15 @@ _watch: threading.Thread | None = None
 _lock = threading.Lock()
 
 
-def _wait_for_at_exit(crew: Crew) -> bool:
-    """Have the interpreter wait for a crew when it ends; False if it is ending, which is too late."""
+def _wait_for_at_exit(crew: Crew) -> None:
+    """Have the interpreter wait for a crew when it ends."""
     global _watch
-    if _leaving.is_set() or not threading.main_thread().is_alive():
-        return False
     with _lock:
         if _watch is None:
             # Not a daemon, so that the interpreter waits for it. `atexit` would be too late: no threads start then.
             _watch = threading.Thread(target=_leave, name="outrider-executors", daemon=False)
             _watch.start()
         _at_exit.add(crew)
-    return True
 
 
 _leaving = threading.Event()

@@ -78,11 +78,12 @@ class RouteExecutor(Executor):
     ) -> Iterator[T]:
         """Values of `fn` over the items, in order. All items are taken, and submitted, at once.
 
-        timeout: seconds from now until the last value, then TimeoutError. chunksize: so many items are one call.
+        timeout: seconds from now until the last value, then TimeoutError. chunksize: so many items are one call of a
+        pool; it changes nothing where each call is a job.
         """
         if chunksize < 1:
             raise ValueError(f"chunksize is at least 1, not {chunksize!r}")
-        if chunksize == 1:
+        if chunksize == 1 or not self._crew.chunks:
             return super().map(fn, *iterables, timeout=timeout, **more)
         check_function(fn)
         chunks = _chunks(fn, zip(*iterables, strict=False), chunksize)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from outrider.batch.crew import Crew, Item
 from outrider.carried import CarriedOpening, CarriedProcess
@@ -37,6 +37,8 @@ class PoolBroken(OutriderError, BrokenExecutor):
 
 class PoolCrew(Crew):
     """Up to `size` workers, each fed by a thread of its own, one call at a time. More are started while calls wait."""
+
+    chunks: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -176,15 +176,16 @@ def follow(hands: Hands, job: BatchJob, told: Told) -> None:
 def _wait(job: BatchJob, told: Told) -> None:
     """A submit host that cannot be reached for a while is no fault of the job, which goes on."""
     pause, longest = PAUSES
-    while True:
-        try:
-            value = job.result()
-        except BaseException as error:
-            if isinstance(error, OutriderError) and error.transient and not job._standing.state.final:
-                time.sleep(pause)
-                pause = min(2 * pause, longest)
-                continue
-            told(None, error)
-        else:
-            told(value, None)
-        return
+    try:
+        while True:
+            try:
+                told(job.result(), None)
+                return
+            except BaseException as error:
+                if not (isinstance(error, OutriderError) and error.transient) or job._standing.state.final:
+                    told(None, error)
+                    return
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+    finally:  # an error's traceback has this frame, which would keep its future in a circle
+        del job, told

@@ -103,9 +103,13 @@ class Command:
             self._outputs_done.set()
 
     def _feed(self, fd, on_terminal=False):
-        """Hand what arrives to the command's stdin, from a thread: a command that does not read must not stop others."""
+        """Hand what arrives to the command's stdin, from a thread: a command that does not read must not stop others.
+
+        What it has taken is told for many pieces at once: a packet for each would hold up what the command answers.
+        """
 
         def run():
+            taken = 0
             while True:
                 self._input_ready.acquire()
                 piece = self._input.popleft()
@@ -115,7 +119,10 @@ class Command:
                     wire.write_all(fd, [piece])
                 except OSError:  # it closed its stdin, or ended: what comes after is of no use to it
                     pass
-                self.link.send_frame(wire.CREDIT, self.ident, b"%d" % len(piece))
+                taken += len(piece)
+                if taken >= wire.WINDOW // 4:
+                    self.link.send_frame(wire.CREDIT, self.ident, b"%d" % taken)
+                    taken = 0
             if on_terminal:
                 try:
                     os.write(fd, b"\x04")

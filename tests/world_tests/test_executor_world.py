@@ -1,0 +1,102 @@
+"""Executors on a real Slurm: a job for each call, and warm workers inside one job."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import os
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from outrider import Cancelled, Route, hops, ssh
+from outrider.batch import State
+from outrider.batch.pool import PoolBroken, WorkerLost
+from tests.samples import pool_work
+from tests.world.machine import wait_for
+
+HERE = Route(hops.slurm()).options(show=False)
+WAIT = 60
+
+
+def test_a_job_for_each_call_through_ssh(slurm: Any, sshd: Any) -> None:
+    route = Route(ssh("alpha", config=str(sshd.config)), hops.slurm(memory="50M")).options(show=False)
+    with route.executor() as executor:
+        futures = [executor.submit(pow, number, 2) for number in range(3)]
+        assert [future.result(WAIT) for future in futures] == [0, 1, 4]
+        assert all(future.job.state is State.COMPLETED for future in futures)  # type: ignore[attr-defined]
+
+
+def test_a_call_that_waits_in_the_queue_is_cancelled_with_its_job(slurm: Any) -> None:
+    with Route(hops.slurm(extra=["--hold"])).executor() as executor:
+        future = executor.submit(abs, -1)
+        job = future.job  # type: ignore[attr-defined]
+        assert job.id in slurm.jobs()
+        assert future.cancel()
+        assert wait_for(lambda: job.id not in slurm.jobs(), 30)
+    assert future.cancelled()
+
+
+def test_a_job_that_somebody_ends_is_an_error_of_its_future(slurm: Any) -> None:
+    with HERE.executor() as executor:
+        future = executor.submit(time.sleep, 60)
+        assert wait_for(future.running, 30)
+        assert not future.cancel()
+        subprocess.run(["scancel", future.job.id], check=True)  # type: ignore[attr-defined]
+        with pytest.raises(Cancelled):
+            future.result(WAIT)
+
+
+def test_a_pool_is_one_job_and_ends_with_it(slurm: Any) -> None:
+    before = slurm.jobs()
+    with Route(hops.slurm(cpus=2)).options(show=False).executor(2) as executor:
+        assert sorted(executor.map(abs, range(-20, 0))) == list(range(1, 21))
+        assert len(set(executor.map(pool_work.spin, [0.4] * 4))) == 2
+        assert len(slurm.jobs() - before) == 1
+        assert executor.submit(os.getenv, "SLURM_CPUS_PER_TASK").result(WAIT) == "2"
+    assert wait_for(lambda: slurm.jobs() <= before, 10)
+
+
+def test_a_pool_through_ssh(slurm: Any, sshd: Any) -> None:
+    route = Route(ssh("alpha", config=str(sshd.config)), hops.slurm()).options(show=False)
+    with route.executor(2) as executor:
+        assert sorted(executor.map(abs, range(-20, 0))) == list(range(1, 21))
+
+
+def test_a_pool_in_a_container_inside_the_job(slurm: Any, docker: Any) -> None:
+    route = Route(hops.slurm(), hops.docker(docker.image))
+    with route.options(show=False).executor(2) as executor:
+        assert list(executor.map(os.path.exists, ["/.dockerenv"] * 3)) == [True] * 3
+
+
+def test_the_pools_job_is_cancelled_by_somebody(slurm: Any) -> None:
+    with HERE.executor(1) as executor:
+        ident = executor.submit(os.getenv, "SLURM_JOB_ID").result(WAIT)
+        runs, waits = executor.submit(time.sleep, 60), executor.submit(os.getenv, "SLURM_JOB_ID")
+        assert wait_for(runs.running, 10)
+        subprocess.run(["scancel", str(ident)], check=True)
+        with pytest.raises(WorkerLost, match="the job that held its worker is gone"):
+            runs.result(WAIT)
+        again = waits.result(WAIT)
+        assert again is not None
+        assert again != ident
+
+
+def test_slurm_refuses_the_pools_job(slurm: Any) -> None:
+    with Route(hops.slurm(partition="nowhere")).executor(2) as executor:
+        future = executor.submit(abs, -1)
+        with pytest.raises(PoolBroken, match="partition"):
+            future.result(WAIT)
+        with pytest.raises(cf.BrokenExecutor):
+            executor.submit(abs, -1)
+
+
+def test_a_pool_in_the_queue_is_given_up(slurm: Any) -> None:
+    before = slurm.jobs()
+    executor = Route(hops.slurm(extra=["--hold"])).executor(2)
+    future = executor.submit(abs, -1)
+    assert wait_for(lambda: bool(slurm.jobs() - before), 20)
+    executor.shutdown(cancel_futures=True)
+    assert future.cancelled()
+    assert wait_for(lambda: slurm.jobs() <= before, 10)
