@@ -212,7 +212,7 @@ class Route(Chain):
         """
         from outrider.batch.executor import executor
 
-        return executor(self, self._options, pool, initializer, tuple(initargs))
+        return executor(self, pool, initializer, tuple(initargs))
 
     def job(self, key: str) -> BatchJob:
         """A job that was submitted by this route, from its `key`: by another process, on another day."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from outrider.errors import Refused
 
@@ -62,13 +63,12 @@ class Item(NamedTuple):
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    chunk: int = 1
+    """So many calls may be done together, where each would be a job of its own."""
 
 
 class Crew(ABC):
     """Does the calls of one executor. It knows nothing of the executor, which may be dropped before the calls are done."""
-
-    chunks: ClassVar[bool] = False
-    """Whether many items of a `map` may be one call."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -78,7 +78,9 @@ class Crew(ABC):
         self.under_way: set[CallFuture[Any]] = set()
         self._pid = os.getpid()
 
-    def take(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallFuture[Any]:
+    def take(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], chunk: int = 1
+    ) -> CallFuture[Any]:
         """The future of a call, which is begun as soon as may be."""
         if self._pid != os.getpid():
             raise Refused(
@@ -92,7 +94,7 @@ class Crew(ABC):
             if self.retired:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             _wait_for_at_exit(self)
-            item = Item(self.new_future(), fn, args, kwargs)
+            item = Item(self.new_future(), fn, args, kwargs, chunk)
             self.under_way.add(item.future)
             try:
                 self.begin(item)
@@ -101,6 +103,14 @@ class Crew(ABC):
                 raise
         item.future.add_done_callback(self._done)
         return item.future
+
+    def map(
+        self, fn: Callable[..., Any], rows: list[tuple[Any, ...]], chunk: int, until: float | None
+    ) -> Iterator[Any]:
+        """Values of calls, in order, all submitted now. until: the monotonic time at which it is too late."""
+        with self.changed:  # none of them is submitted before all are here, so that they can go together
+            futures = [self.take(fn, row, {}, chunk) for row in rows]
+        return in_order(futures, until)
 
     def new_future(self) -> CallFuture[Any]:
         """A future as this crew makes them."""
@@ -147,6 +157,28 @@ class Crew(ABC):
         with self.changed:
             self.changed.wait_for(self.ended)
             self._left()
+
+
+def in_order(futures: list[CallFuture[T]], until: float | None) -> Iterator[T]:
+    """Their values. Who leaves early, or is too late, cancels those that are left and do not run."""
+    futures.reverse()
+    try:
+        while futures:
+            yield _taken(futures.pop(), until)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _taken(future: CallFuture[T], until: float | None) -> T:
+    """Its value, which nothing here keeps."""
+    try:
+        return future.result(None if until is None else until - time.monotonic())
+    except BaseException:
+        future.cancel()
+        raise
+    finally:
+        del future
 
 
 _at_exit: set[Crew] = set()

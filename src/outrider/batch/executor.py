@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -17,16 +17,14 @@ from outrider.errors import ConfigError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from outrider.chain import Chain
-    from outrider.options import Options
+    from outrider.route import Route
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
 def executor(
-    chain: Chain,
-    options: Options,
+    route: Route,
     pool: int | None,
     initializer: Callable[..., Any] | None,
     initargs: tuple[Any, ...],
@@ -39,12 +37,12 @@ def executor(
                 key="initializer",
                 hint="have workers, with pool=; or call it within the function",
             )
-        return RouteExecutor(JobCrew(chain, options))
+        return RouteExecutor(JobCrew(route.batch()))
     if type(pool) is not int or pool < 1:
         raise ConfigError(f"pool is a number of workers of at least 1, not {pool!r}", key="pool")
     if initializer is not None:
         check_function(initializer)
-    return RouteExecutor(PoolCrew(chain, options, pool, initializer, initargs))
+    return RouteExecutor(PoolCrew(route, route.settings, pool, initializer, initargs))
 
 
 class RouteExecutor(Executor):
@@ -74,20 +72,17 @@ class RouteExecutor(Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
-        **more: Any,
     ) -> Iterator[T]:
         """Values of `fn` over the items, in order. All items are taken, and submitted, at once.
 
         timeout: seconds from now until the last value, then TimeoutError. chunksize: so many items are one call of a
-        pool; it changes nothing where each call is a job.
+        pool, or one job.
         """
+        until = None if timeout is None else time.monotonic() + timeout
+        check_function(fn)
         if chunksize < 1:
             raise ValueError(f"chunksize is at least 1, not {chunksize!r}")
-        if chunksize == 1 or not self._crew.chunks:
-            return super().map(fn, *iterables, timeout=timeout, **more)
-        check_function(fn)
-        chunks = _chunks(fn, zip(*iterables, strict=False), chunksize)
-        return _flat(super().map(list, chunks, timeout=timeout, **more))
+        return self._crew.map(fn, list(zip(*iterables, strict=False)), chunksize, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end what they run in once they are done.
@@ -105,17 +100,3 @@ class RouteExecutor(Executor):
     ) -> None:
         # Ctrl-C is meant for all: nobody wants to wait for what has not even begun.
         self.shutdown(wait=True, cancel_futures=kind is not None and issubclass(kind, KeyboardInterrupt))
-
-
-def _chunks(fn: Callable[..., T], items: Iterator[tuple[Any, ...]], size: int) -> Iterator[Iterator[T]]:
-    """Calls of `fn` over so many items each, which nothing has begun: `list` makes them, wherever it is called."""
-    while chunk := list(itertools.islice(items, size)):
-        yield map(fn, *zip(*chunk, strict=True))
-
-
-def _flat(lists: Iterator[list[T]]) -> Iterator[T]:
-    """All that is in the lists; none of it is kept here."""
-    for values in lists:
-        values.reverse()
-        while values:
-            yield values.pop()

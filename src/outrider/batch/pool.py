@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 from outrider.batch.crew import Crew, Item
 from outrider.carried import CarriedOpening, CarriedProcess
@@ -23,6 +23,7 @@ from outrider.opening import Opening
 from outrider.options import LIMITS, Options
 from outrider.session import Session, limit_all
 
+T = TypeVar("T")
 GROWTH = 0.02
 """Seconds that calls must have waited, once a worker is there, before another is started: small calls need none."""
 
@@ -37,8 +38,6 @@ class PoolBroken(OutriderError, BrokenExecutor):
 
 class PoolCrew(Crew):
     """Up to `size` workers, each fed by a thread of its own, one call at a time. More are started while calls wait."""
-
-    chunks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -66,6 +65,15 @@ class PoolCrew(Crew):
             self.changed.notify_all()
         elif not self._starting:
             self._grow()
+
+    def map(
+        self, fn: Callable[..., Any], rows: list[tuple[Any, ...]], chunk: int, until: float | None
+    ) -> Iterator[Any]:
+        if chunk == 1:
+            return super().map(fn, rows, chunk, until)
+        # Nothing has begun these: `list` makes the calls, wherever that is called.
+        pieces = [(map(fn, *zip(*rows[at : at + chunk], strict=True)),) for at in range(0, len(rows), chunk)]
+        return _flat(super().map(list, pieces, 1, until))
 
     def ended(self) -> bool:
         return not self._hands and not self._queue
@@ -271,7 +279,7 @@ class Worker:
 
     def do(self, item: Item) -> None:
         """Do one call that has begun, and settle its future."""
-        future, fn, args, kwargs = item
+        future, fn, args, kwargs, _ = item
         try:
             value = self._session.call(fn, *args, **kwargs)
         except BaseException as error:
@@ -303,3 +311,11 @@ class Worker:
         """End its process."""
         with suppress(OutriderError):
             self._session.close()
+
+
+def _flat(lists: Iterator[list[T]]) -> Iterator[T]:
+    """All that is in the lists; none of it is kept here."""
+    for values in lists:
+        values.reverse()
+        while values:
+            yield values.pop()

@@ -1,33 +1,34 @@
-"""An executor's calls as jobs, one each: submitted in the background, looked after until they are over, and cleaned up."""
+"""An executor's calls as jobs, one each: submitted in the background, looked after until they are over, and cleaned up.
+
+What waits to be submitted goes together, as an array: a loop over `submit` is no storm on the scheduler.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from outrider.batch.crew import CallFuture, Crew, Item
 from outrider.batch.hands import Hands
 from outrider.batch.job import BatchJob
 from outrider.batch.states import State
-from outrider.batch.submitting import submit
-from outrider.chain import Chain
-from outrider.errors import OutriderError
-from outrider.options import Options
+from outrider.batch.submitting import check
+from outrider.errors import OutriderError, Unserializable, VersionMismatch
+
+if TYPE_CHECKING:
+    from outrider.batch.batch import Batch
 
 T = TypeVar("T")
-SUBMITTING, FOLLOWING = 4, 8
-"""Threads that submit jobs, and that wait for them."""
-PAUSES = 0.5, 30.0
-"""Seconds before a submit host that did not answer is asked again: at first, and at the most."""
+MOST = 500
+"""Jobs of one array: Slurm takes 1,001 unless a site says otherwise."""
+READERS = 8
+"""Threads that read what jobs have answered."""
 ENDING = 30.0
-"""Seconds in which a job that was cancelled has ended, before its files are removed."""
-
-Told = Callable[[Any, BaseException | None], None]
+"""Seconds that the end of an executor waits for cancelled jobs to end, so that their files can be removed."""
 
 
 class JobFuture(CallFuture[T]):
@@ -37,10 +38,10 @@ class JobFuture(CallFuture[T]):
     be it in the queue. After that `cancel()` is False; `future.job.cancel()` ends what runs.
     """
 
-    def __init__(self, crew: JobCrew) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._crew = crew
         self._job: BatchJob | None = None
+        self._together: Together | None = None
         self._submitted = threading.Event()
         self.add_done_callback(_wake)
 
@@ -52,27 +53,25 @@ class JobFuture(CallFuture[T]):
             raise self.exception() or CancelledError()
         return self._job
 
-    def given(self, job: BatchJob) -> None:
+    def given(self, job: BatchJob, together: Together) -> None:
         """It was submitted."""
         with self._gate:
-            self._job = job
+            self._job, self._together = job, together
             self._submitted.set()
+            cancelled = self.cancelled()
+        if cancelled:
+            together.give_up()
 
     def cancel(self) -> bool:
         """Cancel the call unless it was seen to run: then False. Does not wait for its job's end."""
         with self._gate:
-            job = self._job
-            if self.cancelled():
-                return True
-            if (job is not None and _seen_running(job)) or not super().cancel():
+            before = self.cancelled()
+            if not super().cancel():
                 return False
-        if job is not None:
-            self._crew.give_up(job)
+            together = self._together
+        if together is not None and not before:
+            together.give_up()
         return True
-
-    def running(self) -> bool:
-        """True if its job was seen to run, and is not known to be over."""
-        return super().running() or (not self.done() and self._job is not None and _seen_running(self._job))
 
 
 def _wake(future: Any) -> None:
@@ -82,110 +81,221 @@ def _wake(future: Any) -> None:
 class JobCrew(Crew):
     """Submits each call as a job."""
 
-    def __init__(self, chain: Chain, options: Options) -> None:
-        super().__init__(chain.label())
-        self._chain = chain
-        self._options = options
-        self._submitters = Hands(SUBMITTING, "outrider-submit")
-        self._followers = Hands(FOLLOWING, "outrider-follow")
-        self._cleaners = Hands(1, "outrider-clean")
-        self._unsubmitted = 0
-        self._chores = 0
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch.route.label())
+        self.batch = batch
+        self.readers = Hands(READERS, "outrider-read")
+        self.cleaners = Hands(1, "outrider-clean")
+        self._submitters = Hands(1, "outrider-submit")
+        self._queue: deque[Item] = deque()
+        self._submitting = 0
+        self._open: set[Together] = set()
         self._alone = False
 
     def new_future(self) -> CallFuture[Any]:
-        return JobFuture(self)
+        return JobFuture()
 
     def begin(self, item: Item) -> None:
-        self._submitters.do(self._submit, item)
-        self._unsubmitted += 1
+        check(item.fn)
+        self._queue.append(item)
+        try:
+            self._submitters.do(self._submit)
+        except BaseException:
+            self._queue.remove(item)
+            raise
 
     def ended(self) -> bool:
-        return not (self.under_way or self._unsubmitted or self._chores)
+        return not (self.under_way or self._unsubmitted() or self._open)
+
+    def _unsubmitted(self) -> bool:
+        return bool(self._queue or self._submitting)
 
     def leave(self) -> None:
         self._alone = True
 
     def join(self) -> None:
         self._alone = False
-        super().join()
+        with self.changed:
+            self.changed.wait_for(lambda: not (self.under_way or self._unsubmitted()))
+            self.changed.wait_for(self.ended, ENDING)
 
     def at_exit(self) -> None:
         """Who has left the executor leaves its jobs, too, once they are submitted: these outlive the program."""
         with self.changed:
-            self.changed.wait_for(lambda: not self._unsubmitted if self._alone else self.ended())
+            self.changed.wait_for(lambda: not self._unsubmitted() and (self._alone or not self.under_way))
+            if not self._alone:
+                self.changed.wait_for(self.ended, ENDING)
 
-    # --- in the threads -------------------------------------------------------------------------------------------
-
-    def _submit(self, item: Item) -> None:
-        future, fn, args, kwargs = item
-        assert isinstance(future, JobFuture)
-        try:
-            if not future.cancelled():
-                job = submit(self._chain, self._options, fn, args, kwargs)
-                future.given(job)
-                if future.cancelled():
-                    self.give_up(job)
-                else:
-                    self._chore(1)
-                    follow(self._followers, job, partial(self._over, future, job))
-        except BaseException as error:
-            future.settle(None, error)
-        finally:
-            with self.changed:
-                self._unsubmitted -= 1
-                self.changed.notify_all()
-                self._left()
-            del self, item, future, fn, args, kwargs
-
-    def _over(self, future: JobFuture[Any], job: BatchJob, value: Any, error: BaseException | None) -> None:
-        """A job has ended: its files are of no more use once its future has what is in them."""
-        future.settle(value, error)
-        self._cleaners.do(self._clean, job, False)
-
-    def give_up(self, job: BatchJob) -> None:
-        """Cancel a job that nobody waits for, and clean up after it; in the background."""
-        self._chore(1)
-        self._cleaners.do(self._clean, job, True)
-
-    def _clean(self, job: BatchJob, cancel: bool) -> None:
-        with suppress(Exception):
-            if cancel:
-                job.cancel()
-                job.wait(ENDING)
-            job.clean()
-        self._chore(-1)
-
-    def _chore(self, more: int) -> None:
+    def opened(self, together: Together, is_open: bool) -> None:
+        """Jobs are looked after from now on, or not any more."""
         with self.changed:
-            self._chores += more
+            (self._open.add if is_open else self._open.discard)(together)
             self.changed.notify_all()
             self._left()
 
+    # --- in the submitting thread -----------------------------------------------------------------------------------
 
-def _seen_running(job: BatchJob) -> bool:
-    """Whether it runs or has run, by what was last heard; nobody is asked."""
-    return job._standing.state not in (State.PENDING, State.HELD)
+    def _submit(self) -> None:
+        with self.changed:
+            items = self._taken()
+            self._submitting += 1
+        try:
+            self._try(items)
+        finally:
+            with self.changed:
+                self._submitting -= 1
+                self.changed.notify_all()
+                self._left()
+
+    def _taken(self) -> list[Item]:
+        """The next calls that can go together: of the same function, and as many to a job."""
+        taken: list[Item] = []
+        while self._queue and len(taken) < MOST * self._queue[0].chunk:
+            if taken and (self._queue[0].fn, self._queue[0].chunk) != (taken[0].fn, taken[0].chunk):
+                break
+            item = self._queue.popleft()
+            if not item.future.cancelled():
+                taken.append(item)
+        if self._queue:
+            self._submitters.do(self._submit)
+        return taken
+
+    def _try(self, items: list[Item]) -> None:
+        if not items:
+            return
+        try:
+            self._send(items)
+        except (Unserializable, VersionMismatch) as error:  # it is the fault of one of them
+            if len(items) == 1:
+                items.pop().future.settle(None, error)
+            while items:
+                self._try([items.pop(0)])
+        except BaseException as error:
+            while items:
+                items.pop().future.settle(None, error)
+
+    def _send(self, items: list[Item]) -> None:
+        if len(items) == 1:
+            jobs: Sequence[BatchJob] = [self.batch.submit(items[0].fn, *items[0].args, **items[0].kwargs)]
+        else:
+            calls = [(item.fn, item.args, item.kwargs) for item in items]
+            jobs = self.batch.map_calls(calls, chunk=items[0].chunk)
+        together = Together(self, [(item.future, job) for item, job in zip(items, jobs, strict=True)])
+        together.follow()
 
 
-def follow(hands: Hands, job: BatchJob, told: Told) -> None:
-    """Have `told(value, error)` called once the job is over."""
-    hands.do(_wait, job, told)
+class Together:
+    """Jobs that were submitted together, and the futures that wait for them."""
 
+    def __init__(self, crew: JobCrew, jobs: Sequence[tuple[CallFuture[Any], BatchJob]]) -> None:
+        self._crew = crew
+        self._jobs = dict(enumerate(jobs))
+        self._reading = 0
+        self._look_due = self._cancel_due = self._closed = False
+        self._lot, self._watcher = jobs[0][1]._lot, jobs[0][1]._watcher
+        crew.opened(self, True)
+        for future, job in jobs:
+            assert isinstance(future, JobFuture)
+            future.given(job, self)
 
-def _wait(job: BatchJob, told: Told) -> None:
-    """A submit host that cannot be reached for a while is no fault of the job, which goes on."""
-    pause, longest = PAUSES
-    try:
-        while True:
-            try:
-                told(job.result(), None)
+    def follow(self) -> None:
+        """Have the futures settled as the jobs end."""
+        try:
+            self._watcher.watch(self._lot)
+        except BaseException as error:
+            self._fail(error)
+            return
+        with self._lot.changed:
+            self._lot.callbacks.append(self._news)
+            self._news()
+
+    def _news(self) -> None:
+        """In the watcher's thread, which waits for nobody: something is known of a job."""
+        if not self._look_due:
+            self._look_due = True
+            self._crew.readers.do(self._look)
+
+    def _look(self) -> None:
+        """Which jobs run, and which are over: of these, the answer is read."""
+        with self._lot.changed:
+            self._look_due = False
+            trouble, self._lot.trouble = self._lot.trouble, None
+            states = [(number, future, job._known().state) for number, (future, job) in self._jobs.items()]
+            over = [self._jobs.pop(number) for number, _, state in states if state.final]
+            self._reading += len(over)
+        for _, future, state in states:
+            if state is State.RUNNING:
+                future.begin()
+        for future, job in over:
+            self._crew.readers.do(self._read, future, job)
+        if trouble is not None:
+            self._fail(trouble)
+        self._end()
+
+    def _read(self, future: CallFuture[Any], job: BatchJob) -> None:
+        try:
+            if not future.cancelled():
+                future.settle(job.result(), None)
+        except BaseException as error:
+            future.settle(None, error)
+        finally:
+            with self._lot.changed:
+                self._reading -= 1
+            self._end()
+            del self, future, job  # an error's traceback has this frame, which would keep them in a circle
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing more can be learned of them. They may go on: their files stay."""
+        with self._lot.changed:
+            jobs, self._jobs = list(self._jobs.values()), {}
+            self._close()
+        self._crew.opened(self, False)
+        while jobs:
+            jobs.pop()[0].settle(None, error)
+
+    def _end(self) -> None:
+        """When all are over and have been read, their files are of no more use."""
+        with self._lot.changed:
+            if self._jobs or self._reading or self._closed:
                 return
-            except BaseException as error:
-                if not (isinstance(error, OutriderError) and error.transient) or job._standing.state.final:
-                    told(None, error)
-                    return
-            time.sleep(pause)
-            pause = min(2 * pause, longest)
-    finally:  # an error's traceback has this frame, which would keep its future in a circle
-        del job, told
+            self._close()
+        self._crew.cleaners.do(self._clean)
+
+    def _close(self) -> None:
+        """They need not be looked after any more."""
+        self._closed = True
+        if self._news in self._lot.callbacks:
+            self._lot.callbacks.remove(self._news)
+            self._watcher.unwatch(self._lot)
+
+    def _clean(self) -> None:
+        with suppress(OutriderError, OSError):
+            self._watcher.clean(self._lot)
+        self._crew.opened(self, False)
+
+    def give_up(self) -> None:
+        """Nobody waits for one of them any more: it is cancelled, in the background and together with others."""
+        with self._lot.changed:
+            due, self._cancel_due = self._cancel_due, True
+        if not due:
+            self._crew.cleaners.do(self._cancel)
+
+    def _cancel(self) -> None:
+        """Calls that share a job with one that is still wanted go on."""
+        with suppress(OutriderError, OSError):
+            with self._lot.changed:
+                self._cancel_due = False
+            self._watcher.refresh(self._lot)
+            with self._lot.changed:
+                wanted = {job._element for future, job in self._jobs.values() if not future.cancelled()}
+                unwanted = {
+                    job._element for future, job in self._jobs.values() if future.cancelled()
+                } - wanted
+            ids = self._lot.ids(sorted(unwanted) if wanted else None)
+            if unwanted and ids:
+                asked = {
+                    "key": self._lot.key,
+                    "indices": sorted(unwanted) if wanted else None,
+                    "argv": self._watcher.scheduler.cancel(ids),
+                }
+                self._watcher.ask("cancel", asked)
