@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from outrider import Cancelled, ConfigError, Lost, Refused, Route, Unserializable, hops
-from outrider.batch import State
+from outrider.batch import State, watching
 from outrider.batch.executor import RouteExecutor
 from outrider.batch.pool import PoolBroken, WorkerLost
 from tests.samples import pool_work
@@ -30,6 +30,14 @@ from tests.world.machine import wait_for
 
 SHAPES = pytest.mark.parametrize("pool", [None, 2], ids=["jobs", "pool"])
 WAIT = 60
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _close_the_way_soon() -> Iterator[None]:
+    """What is left of a test's jobs here, the way to their submit host, is waited for after each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "LINGER", 0.1)
+        yield
 
 
 @pytest.fixture
