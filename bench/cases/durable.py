@@ -26,6 +26,7 @@ from bench.floors import BARE
 from bench.harness import FLOOR, OURS, Bench, Failed, Worker
 from bench.report import Case, Goal
 from bench.world import Absent, Target
+from outrider.batch.watching import INTERVAL
 
 ANY = Case(
     "durable-one",
@@ -56,19 +57,19 @@ QUERIES = Case(
 ANSWER = Case("durable-answer", "One such question, until its answer", "ms")
 DETACHED = Case("durable-process", "`submit` → result without a scheduler", "ms")
 
+SHELL = "without Python"
 PLACES = {
     OURS: "durable:Ours",
     FLOOR: "durable:Floor",
+    SHELL: "durable:Shell",
     "submitit": "durable_peers:Submitit",
     "executorlib": "durable_peers:Executorlib",
     "psij-python": "durable_peers:Psij",
     "parsl": "durable_peers:Parsl",
 }
-PEERS = tuple(PLACES)[2:]
+PEERS = tuple(PLACES)[3:]
 TICK = 1.0
 """Seconds between two looks of the scheduler at its queue: the test world's sched_interval."""
-INTERVAL = 1.0
-"""Seconds between two questions of ours."""
 PATIENCE = 45.0
 
 
@@ -93,25 +94,25 @@ def measure_slurm(bench: Bench, cluster: Any) -> None:
     with contextlib.ExitStack() as stack:
         workers = {who: stack.enter_context(contender(bench, who, "slurm")) for who in contenders(bench)}
         second = Second(workers[FLOOR])
-        for cases, rounds, one in (
-            ([ANY], many, partial(at_any_moment, workers, second, many)),
-            ([IN_TURN], once, partial(in_turn, workers, few)),
-            ([ARRAY], few, partial(array, workers, second, few)),
-            ([IDLE, WARM], once, partial(pool, workers)),
+        without_shell = [who for who in workers if who != SHELL]
+        for cases, whos, rounds, one in (
+            ([ANY], list(workers), many, partial(at_any_moment, workers, second, many)),
+            ([IN_TURN], without_shell, once, partial(in_turn, workers, few)),
+            ([ARRAY], list(workers), few, partial(array, workers, second, few)),
+            ([IDLE, WARM], without_shell, once, partial(pool, workers)),
         ):
             for case in cases:
                 bench.begin(case)
-            bench.turns("slurm", list(workers), rounds, one, [case.name for case in cases])
+            bench.turns("slurm", whos, rounds, one, [case.name for case in cases])
             end_jobs(cluster)
     for case in (QUERIES, ANSWER):
         bench.begin(case)
-    once = bench.count(1, 1)
-    bench.turns("slurm", [OURS], once, partial(status, bench), [QUERIES.name, ANSWER.name])
+    bench.turns("slurm", [OURS], 1, partial(status, bench), [QUERIES.name, ANSWER.name])
     end_jobs(cluster)
 
 
 def contenders(bench: Bench) -> list[str]:
-    return [OURS, FLOOR, *(PEERS if bench.peers else ())]
+    return [OURS, FLOOR, SHELL, *(PEERS if bench.peers else ())]
 
 
 @contextmanager

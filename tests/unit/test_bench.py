@@ -1,10 +1,13 @@
 """The bench's arithmetic: ratios, goals, and what is written of them. What it measures needs the real run."""
 
 import json
+import os
+import subprocess
 import xml.etree.ElementTree as ET
 
 import pytest
 from bench import picture, report
+from bench.cases import durable
 from bench.report import Case, Goal, Results
 
 CALL = Case(
@@ -92,3 +95,20 @@ def test_the_picture_has_a_bar_for_each_median_and_is_well_formed():
     ][1:]
     assert [kind for kind, _ in bars] == ["ours", "floor", "peer"]
     assert bars[0][1] == pytest.approx(bars[2][1] / 2, abs=0.1)
+
+
+def test_questions_to_the_scheduler_are_counted_and_answered(tmp_path, monkeypatch):
+    real, counting = tmp_path / "real", tmp_path / "counting"
+    real.mkdir()
+    counting.mkdir()
+    program = real / "squeue"
+    program.write_text('#!/bin/sh\necho "$2"\nexit 3\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{real}:{os.environ['PATH']}")
+    before = os.environ["PATH"]
+    with durable.counted(counting) as log:
+        done = subprocess.run(["squeue", "-h", "two words"], capture_output=True, text=True)
+        began, ended = map(float, log.read_text().split())
+    assert (done.stdout, done.returncode) == ("two words\n", 3)
+    assert began <= ended
+    assert os.environ["PATH"] == before
