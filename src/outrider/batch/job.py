@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.batch import spool
 from outrider.batch.live import Live
@@ -18,6 +18,9 @@ from outrider.far import wire
 from outrider.options import Options
 from outrider.request import CHANNEL_NAMES
 from outrider.results import CompletedCommand, FarEnd
+
+if TYPE_CHECKING:
+    from outrider.batch.array import JobArray
 
 FOLLOW = 0.1
 """Seconds between looks for more output."""
@@ -38,6 +41,16 @@ class BatchJob:
         self._place = chain.label()
         self._watcher = watcher_of(split(chain), options)
         self._lot: Lot = self._watcher.lot(key, options.answer_limit)
+
+    @staticmethod
+    def open(which: str) -> BatchJob | JobArray:
+        """A job that was submitted by this account on this machine: by its key, the beginning of it, or its name.
+
+        The store has its route. An array is a `JobArray`. Raises ConfigError if there is no such job.
+        """
+        from outrider.batch.opening import opened
+
+        return opened(which)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BatchJob, (self._chain, self._options, self.key, self.index)
@@ -247,19 +260,7 @@ class BatchJob:
         """Where it stands, as far as is known here."""
         if self.index is not None and self._lot.record is None:
             return self._lot.lost or Standing(State.PENDING)
-        standing = self._lot.standing(self._element)
-        record = self._lot.record
-        if not standing.state.final or record is None or record.kind == "command":
-            return standing
-        live = self._lot.lives.get(self._element)
-        answer = live.answers.get(self._call) if live is not None else None
-        if answer is not None:  # others of its element may have failed
-            return (
-                Standing(State.COMPLETED)
-                if answer.kind == wire.RESULT
-                else Standing(State.FAILED, "it raised")
-            )
-        return standing
+        return self._lot.item_standing(self._element, self._call)
 
     def _is_command(self) -> bool:
         return self._lot.record is not None and self._lot.record.kind == "command"

@@ -21,7 +21,10 @@ NEVER = 60.0
 
 @dataclass(frozen=True)
 class Record:
-    """What stands beside the job in its folder. items: how many calls, `chunk` of them in each element; 0: no array."""
+    """What stands beside the job in its folder. items: how many calls, `chunk` of them in each element; 0: no array.
+
+    label: what is called, for people.
+    """
 
     kind: str = "call"
     items: int = 0
@@ -31,6 +34,7 @@ class Record:
     made: float = 0.0
     checkpoint: bool = False
     command: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -71,6 +75,7 @@ class Lot:
     clock: float = 0.0
     changed: threading.Condition = field(default_factory=threading.Condition)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
+    noted: set[int] = field(default_factory=set)
 
     # --- what is told -------------------------------------------------------------------------------------------
 
@@ -86,6 +91,19 @@ class Lot:
         if self.lost is not None and not (index in self.elements and self.elements[index].final):
             return self.lost
         return self.elements[index].standing if index in self.elements else Standing(State.PENDING)
+
+    def item_standing(self, index: int, call: int) -> Standing:
+        """Of one call of an element: others of it may have failed."""
+        standing = self.standing(index)
+        live = self.lives.get(index)
+        if not standing.state.final or self.record is None or self.record.kind == "command" or live is None:
+            return standing
+        answer = live.answers.get(call)
+        if answer is None:
+            return standing
+        return (
+            Standing(State.COMPLETED) if answer.kind == wire.RESULT else Standing(State.FAILED, "it raised")
+        )
 
     def live(self, index: int) -> Live:
         if index not in self.lives:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outrider import calls
+from outrider.batch import noting
 from outrider.batch.job import BatchJob
 from outrider.batch.lot import Lot, Record
 from outrider.batch.schedulers.base import Dependency, Submission
@@ -58,7 +59,8 @@ def submit_calls(
     tail, settings = parts.tail.tail_settings()
     checkpoint = callable(getattr(function, "checkpoint", None))
     start, files = packed(chain, settings, options, elements, checkpoint)
-    record = Record("call", items, chunk, how.name, how.tags, time.time(), checkpoint)
+    label = getattr(function, "__qualname__", None) or type(function).__name__
+    record = Record("call", items, chunk, how.name, how.tags, time.time(), checkpoint, label=label)
     text = script(tail, parts.scheduler, options.python, checkpoint)
     stored = {"start": start, **{f"call.{number}": body for number, body in enumerate(files)}}
     return _submit(chain, options, parts, how, record, text, stored, limit)
@@ -79,7 +81,9 @@ def submit_command(
     folder = cwd if cwd is not None else options.cwd if options.cwd is not None else settings.get("cwd")
     command = Command(argv, {**settings.get("env", {}), **options.env, **env}, folder)
     words = tuple(os.fsdecode(word) for word in command.argv)
-    record = Record("command", 0, 1, how.name, how.tags, time.time(), command=words)
+    record = Record(
+        "command", 0, 1, how.name, how.tags, time.time(), command=words, label=" ".join(words)[:200]
+    )
     text = command_script(tail, parts.scheduler, command)
     return _submit(chain, options, parts, how, record, text, {"input": given}, None)
 
@@ -135,7 +139,13 @@ def _submit(
         "forget": [],
         "elements": " ".join(map(str, indices)),
     }
-    _sent(watcher, lot, parts, "store", asked, list(indices))
+    noting.begins(chain, options, key, record)
+    try:
+        _sent(watcher, lot, parts, "store", asked, list(indices))
+    except RouteError:
+        noting.forgotten(key)
+        raise
+    noting.submitted(lot)
     return BatchJob(chain, options, key)
 
 
@@ -165,7 +175,9 @@ def submit_again(watcher: Watcher, lot: Lot, parts: Split, indices: Sequence[int
     }
     watcher.forget(lot)
     lot.again(indices)
+    noting.again(lot, list(indices))
     _sent(watcher, lot, parts, "submit", asked, list(indices) if array else [])
+    noting.submitted(lot)
 
 
 def _sent(

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from outrider.batch import noting
 from outrider.batch.lot import Lot
 from outrider.batch.reaching import far_answer
 from outrider.batch.schedulers.base import Scheduler
@@ -148,6 +149,7 @@ class Watcher:
         with self._lock:
             self._known_there.discard(lot.key)
             self._lots.pop(lot.key, None)
+        noting.forgotten(lot.key)
 
     def refresh(self, lot: Lot) -> None:
         """Learn how a lot stands just now. The scheduler is asked for all lots at once, and once in INTERVAL."""
@@ -161,6 +163,7 @@ class Watcher:
                 self._said({**self.ask("run", self.scheduler.query(ids)), "about": ids})
         for found in lots:
             found.tick()
+            noting.ended(found)
 
     @staticmethod
     def _ids(lots: list[Lot]) -> list[str]:
@@ -294,6 +297,7 @@ class Watcher:
         self._said(self._look(INTERVAL, self._ids(lots)))
         for lot in lots:
             lot.tick()
+            noting.ended(lot)
 
 
 _watchers: list[Watcher] = []
