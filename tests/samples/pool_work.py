@@ -48,6 +48,11 @@ def slow_who():
     return os.getpid()
 
 
+def kill_parent():
+    os.kill(os.getppid(), 9)
+    time.sleep(60)
+
+
 def spin(seconds):
     """Compute, and hold the interpreter's lock, for so long."""
     end = time.process_time() + seconds

@@ -655,6 +655,16 @@ def test_a_lost_job_fails_what_ran_in_it_and_the_rest_gets_another(route: Route,
         go.touch()
 
 
+def test_a_job_that_was_of_no_use_is_not_asked_for_again(route: Route) -> None:
+    with route.executor(2) as executor:
+        futures = [executor.submit(pool_work.kill_parent) for _ in range(8)]
+        errors = [future.exception(WAIT) for future in futures]
+        assert isinstance(errors[0], WorkerLost)
+        assert all(isinstance(error, (WorkerLost, PoolBroken)) for error in errors)
+        assert isinstance(errors[-1], PoolBroken)
+        assert "SIGKILL" in str(errors[-1])
+
+
 def test_a_pool_is_given_up_while_it_waits_in_the_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ class Allocation:
         self._lock = threading.RLock()
         self._openings: set[Opening] = set()
         self._head: Session | None = None
+        self._failed: BaseException | None = None
         self._closed = False
         self.useful = True
 
@@ -224,12 +225,18 @@ class Allocation:
             head = self._head
             if head is not None and not head.connection.over:
                 return head
+            if head is not None and not self.useful:
+                self._failed = self._failed or _why_gone(head)
+            if self._failed is not None:
+                raise self._failed
             if head is not None:
                 head.close()
-                if not self.useful:
-                    head.ping()  # raises why it is gone
             self.useful = False
-            self._head = self._opened(Opening(self._chain, self._head_options), self._head_options)
+            try:
+                self._head = self._opened(Opening(self._chain, self._head_options), self._head_options)
+            except BaseException as error:
+                self._failed = error
+                raise
             return self._head
 
     def _opened(self, opening: Opening, options: Options) -> Session:
@@ -253,6 +260,15 @@ class Allocation:
             if self._head is not None:
                 self._head.close()
             self._head = None
+
+
+def _why_gone(session: Session) -> BaseException | None:
+    """What is raised where a session is used that has come to its end."""
+    try:
+        session.ping(1.0)
+    except OutriderError as error:
+        return error
+    return None
 
 
 class Worker:
