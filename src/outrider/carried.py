@@ -149,10 +149,20 @@ class CarriedProcess(RouteProcess):
 
 
 class CarriedOpening(Opening):
-    """Opens a far end that is started by a command at the far end of `session`; `chain` is the whole way, for messages."""
+    """Opens a far end that is started by a command at the far end of `session`; `chain` is the whole way, for messages.
 
-    def __init__(self, session: Session, chain: Chain, options: Options, more: Mapping[str, Any]) -> None:
-        super().__init__(chain.prefix(0), options)
+    way: more hops, from there on.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        chain: Chain,
+        options: Options,
+        more: Mapping[str, Any],
+        way: Chain | None = None,
+    ) -> None:
+        super().__init__(chain.prefix(0) if way is None else way, options)
         self.whole = chain
         self.place = chain.label()
         self._session = session

@@ -43,6 +43,10 @@ def who():
     return os.getpid()
 
 
+def where():
+    return os.environ.get("SLURM_STEP_ID"), os.getcwd(), os.environ.get("COLOUR")  # noqa: PTH109
+
+
 def slow_who():
     time.sleep(0.3)
     return os.getpid()

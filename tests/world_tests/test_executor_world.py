@@ -70,6 +70,27 @@ def test_a_pool_in_a_container_inside_the_job(slurm: Any, docker: Any) -> None:
         assert list(executor.map(os.path.exists, ["/.dockerenv"] * 3)) == [True] * 3
 
 
+def test_in_a_job_of_several_tasks_each_worker_is_a_step(slurm: Any, docker: Any) -> None:
+    before = slurm.jobs()
+    with (
+        Route(hops.slurm(tasks=2))
+        .options(show=False, cwd="/usr", env={"COLOUR": "red"})
+        .executor(2) as executor
+    ):
+        got = list(executor.map(lambda _: (time.sleep(0.3), pool_work.where()), range(8)))
+        found = {place for _, place in got}
+        assert len(found) == 2
+        assert len({step for step, *_ in found}) == 2
+        assert {(cwd, colour) for _, cwd, colour in found} == {("/usr", "red")}
+        assert len(slurm.jobs() - before) == 1
+    assert wait_for(lambda: slurm.jobs() <= before, 10)
+    route = Route(hops.slurm(tasks=2), hops.docker(docker.image)).options(show=False, env={"COLOUR": "red"})
+    with route.executor(2) as executor:
+        assert executor.submit(os.path.exists, "/.dockerenv").result(WAIT) is True
+        assert executor.submit(os.getenv, "COLOUR").result(WAIT) == "red"
+    assert wait_for(lambda: slurm.jobs() <= before, 10)
+
+
 def test_the_pools_job_is_cancelled_by_somebody(slurm: Any) -> None:
     with HERE.executor(1) as executor:
         ident = executor.submit(os.getenv, "SLURM_JOB_ID").result(WAIT)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from outrider.batch.crew import Crew, Item
+from outrider.batch.steps import nodes_of, places
 from outrider.carried import CarriedOpening, CarriedProcess
 from outrider.chain import Chain
 from outrider.connection import Connection
@@ -190,12 +191,15 @@ class Allocation:
                 hint="leave that hop out, or use executor() without pool=",
             )
         self._chain = chain
+        self._places = places(chain)
         plain = {"detach": None, "reconnect": 0}
-        self._head_options = options.changed({**plain, **dict.fromkeys(LIMITS), "isolate": False})
-        # Folder and environment are the first far end's, which its workers inherit; it is that which is listened to.
-        self._options = options.changed(
-            {**plain, "cwd": None, "env": {}, "heartbeat": None, "patience": None}
-        )
+        head = options.changed({**plain, **dict.fromkeys(LIMITS), "isolate": False})
+        worker = options.changed({**plain, "heartbeat": None, "patience": None})
+        # Set once: what the first far end has, its workers inherit, unless more hops lie between.
+        unset: dict[str, Any] = {"cwd": None, "env": {}}
+        self._head_options = head.changed(unset) if self._places.tail.hops else head
+        self._options = worker if self._places.tail.hops else worker.changed(unset)
+        self._started = self._nodes = 0
         self._initial = initial
         self._lock = threading.RLock()
         self._openings: set[Opening] = set()
@@ -207,7 +211,10 @@ class Allocation:
     def worker(self) -> Worker:
         """A new worker, in which the initializer has been called. Raises what keeps it from starting."""
         head = self._there()
-        session = self._opened(CarriedOpening(head, self._chain, self._options, {}), self._options)
+        with self._lock:
+            way = self._places.way(self._started, self._nodes)
+            self._started += 1
+        session = self._opened(CarriedOpening(head, self._chain, self._options, {}, way), self._options)
         worker = Worker(self, session)
         try:
             if self._options.limits and not self._options.isolate:
@@ -233,11 +240,14 @@ class Allocation:
                 head.close()
             self.useful = False
             try:
-                self._head = self._opened(Opening(self._chain, self._head_options), self._head_options)
+                opening = Opening(self._places.head, self._head_options)
+                head = self._opened(opening, self._head_options)
+                self._nodes = nodes_of(head) if self._places.step is not None else 1
+                self._head = head
             except BaseException as error:
                 self._failed = error
                 raise
-            return self._head
+            return head
 
     def _opened(self, opening: Opening, options: Options) -> Session:
         self._openings.add(opening)
