@@ -93,6 +93,7 @@ class Verb(click.Command):
     """A verb whose errors become exit codes and plain words, and whose Ctrl-C cancels."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["behind --"] = tuple(args[args.index("--") + 1 :]) if "--" in args else None
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

@@ -1,0 +1,15 @@
+"""`outrider release`: held jobs may start."""
+
+from __future__ import annotations
+
+from outrider.cli import common, job_words
+
+
+@common.verb()
+@job_words.keys
+def verb(keys: tuple[str, ...]) -> None:
+    """Let each JOB start that was held."""
+    for key in keys:
+        job = job_words.found(key)
+        for one in job_words.jobs_of(job):
+            one.release()
