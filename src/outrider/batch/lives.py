@@ -159,7 +159,9 @@ def rows_of(lives: Sequence[Life], limit: int) -> list[Row]:
     for one in lives:
         if one.group:
             groups.setdefault(one.group, []).append(one)
-    large = sorted((own for own in groups.values() if len(own) > 1), key=len, reverse=True)[: limit // 2]
+    large = sorted((own for own in groups.values() if len(own) > 1), key=len, reverse=True)[
+        : max(1, limit // 2)
+    ]
     rows = [Row(together(own), len(own)) for own in large]
     rows += [Row(one) for one in _telling(lives, limit - len(rows))]
     return sorted(rows, key=lambda row: (_start(row.life), -row.many))

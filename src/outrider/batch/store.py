@@ -163,6 +163,12 @@ class Store:
             hint="`outrider ps --all` lists those of this account; of others, route.job(key) knows by the whole key",
         )
 
+    def times(self, key: str) -> dict[int, tuple[float | None, float | None]]:
+        """{item: (when it started, when it ended)} of the items of a job that are known to be over: epoch seconds."""
+        with self._open() as database:
+            found = database.execute("SELECT item, started, ended FROM standings WHERE key = ?", (key,))
+            return {item: (started, ended) for item, started, ended in found}
+
     @staticmethod
     def _standings(database: sqlite3.Connection, key: str) -> dict[int, Standing]:
         found = database.execute("SELECT item, state, reason FROM standings WHERE key = ?", (key,))

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from outrider.batch.array import JobArray
 from outrider.batch.job import BatchJob
 from outrider.batch.life_views.chrome import chrome
 from outrider.batch.life_views.picture import picture
@@ -73,26 +74,27 @@ def timeline(jobs: Any) -> Timeline:
 
     Each submit host is asked once, however many jobs it has. Raises TypeError for what is no job.
     """
-    found = list(_jobs(jobs))
-    _learn([job for job in found if isinstance(job, BatchJob)])
+    found = list(jobs_in(jobs))
+    learn(job for job in found if isinstance(job, BatchJob))
     return Timeline([job if isinstance(job, Life) else life_of(job) for job in found])
 
 
-def _jobs(jobs: Any) -> Iterator[BatchJob | Life]:
+def jobs_in(jobs: Any) -> Iterator[BatchJob | Life]:
+    """Each job by itself; an array is its jobs."""
     if isinstance(jobs, BatchJob | Life):
         yield jobs
     elif isinstance(jobs, Sweep):
-        yield from _jobs(jobs.jobs)
+        yield from jobs_in(jobs.jobs)
     elif isinstance(jobs, Iterable) and not isinstance(jobs, str | bytes | dict):
         for job in jobs:
-            yield from _jobs(job)
+            yield from jobs_in(job)
     else:
         raise TypeError(f"{jobs!r} is no job; give jobs as submit gives them, or lists of these")
 
 
-def _learn(jobs: Iterable[BatchJob]) -> None:
-    """Ask each submit host once: it tells of all jobs there."""
-    asked: set[int] = set()
+def learn(jobs: Iterable[BatchJob | JobArray], asked: set[int] | None = None) -> None:
+    """Ask each submit host once: it tells of all jobs there that are known here. asked: those that were."""
+    asked = set() if asked is None else asked
     for job in jobs:
         if id(job._watcher) not in asked and (job._lot.record is None or not job._lot.final):
             asked.add(id(job._watcher))

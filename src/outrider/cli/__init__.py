@@ -18,6 +18,7 @@ VERBS = (
     "run",
     "call",
     "map",
+    "timeline",
     "group",
     "submit",
     "ps",

@@ -64,8 +64,8 @@ def _tell(found: Any, file: str) -> None:
         common.say(f"outrider: the trace could not be written: {error}")
 
 
-def shown(found: Any, stream: Any = None) -> str:
-    """The waterfall as wide as the terminal is, at most 120 letters, in letters that the stream can write."""
+def shown(found: Any, stream: Any = None, **more: Any) -> str:
+    """Its text, as wide as the terminal is, at most 120 letters, in letters that the stream can write."""
     import shutil
 
     stream = stream or sys.stderr
@@ -75,5 +75,5 @@ def shown(found: Any, stream: Any = None) -> str:
         plain = False
     except UnicodeEncodeError:
         plain = True
-    text: str = found.text(width, plain)
+    text: str = found.text(width, plain, **more)
     return text
