@@ -97,9 +97,9 @@ def measure_slurm(bench: Bench, cluster: Any) -> None:
         without_shell = [who for who in workers if who != SHELL]
         for cases, whos, rounds, one in (
             ([ANY], list(workers), many, partial(at_any_moment, workers, second, many)),
-            ([IN_TURN], without_shell, once, partial(in_turn, workers, few)),
+            ([IN_TURN], without_shell, once, partial(in_turn, workers, once)),
             ([ARRAY], list(workers), few, partial(array, workers, second, few)),
-            ([IDLE, WARM], without_shell, once, partial(pool, workers)),
+            ([IDLE, WARM], without_shell, few, partial(pool, workers)),
         ):
             for case in cases:
                 bench.begin(case)
