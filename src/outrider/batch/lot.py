@@ -219,7 +219,9 @@ class Lot:
         """What the scheduler says of the ids `about`. The elements that it has forgotten: the accounting may know more."""
         forgotten = []
         with self.changed:
-            now = self.asked_at = time.monotonic()
+            now = time.monotonic()
+            if not about.isdisjoint(self.base_ids):  # else the question was asked before this was submitted
+                self.asked_at = now
             for element in self.elements.values():
                 if element.final or element.base not in about:
                     continue
