@@ -53,5 +53,5 @@ def verb(keys: tuple[str, ...], ended: bool, older: float | None, forget: bool) 
                 continue
             store.forget(row.key)
         removed += 1
-    common.say(f"{removed} removed" + (f", {left} left" if left else ""))
+    click.echo(f"{removed} removed" + (f", {left} left" if left else ""))
     raise SystemExit(1 if left and keys else 0)
