@@ -96,3 +96,14 @@ def test_an_untrusted_end_is_read_as_plain_data_only(route: Route) -> None:
     assert far.submit(far_work.add, 1, 2).result(30) == 3
     with pytest.raises(FarError, match="math domain error"):
         far.submit(math.sqrt, -1).result(30)
+
+
+def test_a_command_gets_its_variables_and_stdin_and_no_process_list_shows_them(route: Route) -> None:
+    value = "a secret's\nsecond line $HOME \\"
+    seen = 'ps -ww -o args= -p $$ -p $PPID | grep -c secret; printf %s "$TOKEN"; cat'
+    job = route.submit_command(
+        ["sh", "-c", seen.replace("secret", "sec[r]et")], env={"TOKEN": value}, stdin=b" and more"
+    )
+    done = job.result(30)
+    assert done.stdout.decode() == f"0\n{value} and more"
+    assert b"TOKEN" not in b"".join(done.stderr.splitlines())

@@ -55,6 +55,7 @@ def test_its_life(store: Store) -> None:
     store.submitted("outrider-1", "17")
     store.ended("outrider-1", [(0, Standing(State.FAILED, "TIMEOUT"), 1.0, 2.0)])
     row = store.get("outrider-1")
+    assert store.get("17").key == row.key
     assert (row.id, row.ended, row.over) == ("17", {0: Standing(State.FAILED, "TIMEOUT")}, False)
     store.ended("outrider-1", [(1, Standing(State.COMPLETED), None, None)])
     assert store.get("outrider-1").over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 from outrider.batch.schedulers.base import Scheduler
@@ -36,9 +37,25 @@ def script(tail: Chain, scheduler: Scheduler, python: str, checkpoint: bool) -> 
     return _script(scheduler, f'cat "$d/start" "$d/call.$n" | {words}', go_on)
 
 
-def command_script(tail: Chain, scheduler: Scheduler, command: Command) -> str:
-    """The script of a job that runs a command."""
-    return _script(scheduler, f'{_words(tail, command)} <"$d/input"', "")
+# Values of variables may be secrets, and a command line is seen by all: they come as the first line of stdin. `read`
+# takes no byte beyond it.
+_WITH_VARIABLES = """\
+nl='
+'
+IFS= read -r variables && eval "$variables"
+unset variables nl
+exec "$@"
+"""
+
+
+def command_script(tail: Chain, scheduler: Scheduler, command: Command) -> tuple[str, bytes]:
+    """The script of a job that runs a command, and what stands ahead of its stdin."""
+    ahead = ""
+    if command.env:
+        pairs = [f"{name}={shlex.quote(value)}" for name, value in command.env.items()]
+        ahead = "export " + " ".join(pairs).replace("\n", "'\"$nl\"'") + "\n"
+        command = Command(["sh", "-c", _WITH_VARIABLES, "sh", *command.argv], {}, command.cwd)
+    return _script(scheduler, f'{_words(tail, command)} <"$d/input"', ""), os.fsencode(ahead)
 
 
 def _words(tail: Chain, command: Command) -> str:

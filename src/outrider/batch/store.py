@@ -141,7 +141,10 @@ class Store:
         return [row for row in rows if tag is None or tag in row.tags]
 
     def get(self, which: str) -> Row:
-        """The job of that key, of the only key that begins so, or the newest of that name. ConfigError if there is none."""
+        """The job of that key, of the only key that begins so, or the newest of that name or scheduler's id.
+
+        ConfigError if there is none.
+        """
         short = which.removeprefix("outrider-")
         if short and self.path.exists():
             with self._open() as database:
@@ -151,7 +154,8 @@ class Store:
                 ).fetchall()
                 if len(found) != 1:
                     named = database.execute(
-                        "SELECT * FROM jobs WHERE name = ? ORDER BY made DESC LIMIT 1", (which,)
+                        "SELECT * FROM jobs WHERE name = ? OR id = ? ORDER BY made DESC LIMIT 1",
+                        (which, which),
                     ).fetchall()
                     found = named or found
                 if len(found) == 1:

@@ -84,8 +84,8 @@ def submit_command(
     record = Record(
         "command", 0, 1, how.name, how.tags, time.time(), command=words, label=" ".join(words)[:200]
     )
-    text = command_script(tail, parts.scheduler, command)
-    return _submit(chain, options, parts, how, record, text, {"input": given}, None)
+    text, ahead = command_script(tail, parts.scheduler, command)
+    return _submit(chain, options, parts, how, record, text, {"input": ahead + given}, None)
 
 
 def check(function: Callable[..., Any]) -> None:
