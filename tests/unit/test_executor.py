@@ -67,7 +67,8 @@ def jobs(route: Route) -> Iterator[RouteExecutor]:
 
 def script(route_home: Path, text: str, **changes: Any) -> subprocess.CompletedProcess[str]:
     code = f"import sys\nfrom outrider import Route\nfrom tests.samples import pool_work\n{text}"
-    env = {**os.environ, "HOME": str(route_home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "HOME": str(route_home), "PYTHONPATH": paths}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
@@ -191,6 +192,13 @@ def test_map_in_chunks_is_map(executor: RouteExecutor, chunksize: int) -> None:
     assert list(executor.map(lambda x: x + 1, range(3), chunksize=chunksize)) == [1, 2, 3]
     found = executor.map(pool_work.capture, [1, 2, 3], chunksize=chunksize)
     assert list(found) == [((x,), {}) for x in (1, 2, 3)]
+
+
+def test_one_item_that_cannot_travel_fails_alone(executor: RouteExecutor) -> None:
+    found = executor.map(id, [1, threading.Lock(), 3])
+    assert isinstance(next(found), int)
+    with pytest.raises(Unserializable):
+        next(found)
 
 
 def test_map_takes_a_chunksize_of_at_least_one(executor: RouteExecutor) -> None:

@@ -28,6 +28,26 @@ def test_a_job_for_each_call_through_ssh(slurm: Any, sshd: Any) -> None:
         assert all(future.job.state is State.COMPLETED for future in futures)  # type: ignore[attr-defined]
 
 
+def test_what_waits_to_be_submitted_goes_as_one_array(slurm: Any) -> None:
+    with HERE.executor() as executor:
+        arrays = list(executor.map(os.getenv, ["SLURM_ARRAY_JOB_ID"] * 5))
+        assert len(set(arrays)) == 1
+        assert arrays[0] is not None
+        tasks = list(executor.map(lambda _: os.environ["SLURM_ARRAY_TASK_ID"], range(5), chunksize=2))
+        assert [tasks.count(task) for task in sorted(set(tasks))] == [2, 2, 1]
+
+
+def test_an_array_in_the_queue_is_cancelled_with_the_executor(slurm: Any) -> None:
+    before = slurm.jobs()
+    executor = Route(hops.slurm(extra=["--hold"])).executor()
+    futures = [executor.submit(abs, -number) for number in range(6)]
+    assert futures[-1].job.key  # type: ignore[attr-defined]
+    assert slurm.jobs() - before
+    executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    assert wait_for(lambda: slurm.jobs() <= before, 10)
+
+
 def test_a_call_that_waits_in_the_queue_is_cancelled_with_its_job(slurm: Any) -> None:
     with Route(hops.slurm(extra=["--hold"])).executor() as executor:
         future = executor.submit(abs, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,20 +24,26 @@ class Hands:
         self._idle = 0
 
     def do(self, fn: Callable[..., object], *args: Any) -> None:
-        """Have `fn(*args)` called, which must not raise."""
+        """Have `fn(*args)` called: in a thread, or where none can be started, now. It must not raise."""
         with self._changed:
-            self._work.append((fn, args))
-            if self._idle >= len(self._work):
+            if self._idle > len(self._work):
+                self._work.append((fn, args))
                 self._changed.notify()
-            elif self._threads < self._most:
-                self._threads += 1
-                try:
-                    threading.Thread(target=self._run, name=self._name, daemon=True).start()
-                except RuntimeError:
-                    self._threads -= 1
-                    if not self._threads:
-                        self._work.pop()
-                        raise
+                return
+            if self._threads >= self._most or self._start() or self._threads:
+                self._work.append((fn, args))
+                return
+        self._call(fn, args)
+
+    def _start(self) -> bool:
+        """Start a thread, which waits for what it is to do; False where that cannot be, as at the interpreter's end."""
+        self._threads += 1
+        try:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        except RuntimeError:
+            self._threads -= 1
+            return False
+        return True
 
     def _run(self) -> None:
         while True:
@@ -49,7 +56,14 @@ class Hands:
                     self._threads -= 1
                     return
                 fn, args = self._work.popleft()
-            try:
-                fn(*args)
-            finally:
-                del fn, args
+            self._call(fn, args)
+            del fn, args
+
+    @staticmethod
+    def _call(fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            fn(*args)
+        except BaseException as error:  # a fault of ours must not cost the thread
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:  # an error's traceback leads to this frame, too: what was done is not to be kept with it
+            del fn, args

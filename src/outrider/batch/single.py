@@ -98,11 +98,7 @@ class JobCrew(Crew):
     def begin(self, item: Item) -> None:
         check(item.fn)
         self._queue.append(item)
-        try:
-            self._submitters.do(self._submit)
-        except BaseException:
-            self._queue.remove(item)
-            raise
+        self._submitters.do(self._submit)
 
     def ended(self) -> bool:
         return not (self.under_way or self._unsubmitted() or self._open)
