@@ -50,6 +50,11 @@ def test_what_was_submitted_is_shown(route: Route) -> None:
             *((f"train[{index}]", "completed", ["queued", "running"]) for index in range(3)),
         ]
         assert b"3 jobs, " in outrider("timeline", "--tag", "a").stdout
+        two = outrider("timeline", "--json", "train[2]", "train[0]").stdout.decode()
+        assert [spans(line)[0] for line in two.splitlines()] == ["train[0]", "train[2]"]
+        for words in ("train[3]", "sleep[0]"):
+            done = outrider("timeline", words)
+            assert (done.returncode, b"has no item" in done.stderr) == (2, True)
     finally:
         job.cancel()
         job.wait(60)
@@ -107,7 +112,7 @@ def test_a_host_that_cannot_be_asked_leaves_what_is_known(route: Route) -> None:
 def test_without_jobs(route: Route) -> None:
     done = outrider("timeline")
     assert (done.returncode, done.stdout) == (0, b"")
-    assert b"no jobs since 1d: --since 7d looks further back" in done.stderr
+    assert b"no jobs: --since 7d looks further back" in done.stderr
     assert outrider("timeline", "nothing").returncode == 2
     done = outrider("timeline", "--since", "yesterday")
     assert done.returncode == 2

@@ -14,10 +14,10 @@ from outrider.batch.timelines import jobs_in, learn, life_of
 from outrider.errors import Lost, OutriderError
 
 
-def lives_of(rows: Iterable[Row], store: Store) -> tuple[list[Life], list[str]]:
-    """(lives, what went wrong): a submit host that cannot be asked leaves its jobs as they were known last.
+def lives_of(rows: Iterable[Row], store: Store) -> tuple[dict[str, list[Life]], list[str]]:
+    """({key: the lives of its items}, what went wrong).
 
-    Each host is asked once, and one that cannot be reached is not tried again.
+    A submit host that cannot be asked leaves its jobs as they were known last; it is not tried again. Each is asked once.
     """
     rows = list(rows)
     troubles: dict[str, str] = {}
@@ -31,13 +31,13 @@ def lives_of(rows: Iterable[Row], store: Store) -> tuple[list[Life], list[str]]:
         if row.key in jobs and _place(row) not in troubles:
             with _noted(troubles, row):
                 learn([jobs[row.key]], asked)
-    found: list[Life] = []
+    found: dict[str, list[Life]] = {}
     for row in rows:
         own: list[Life] | None = None
         if row.key in jobs and _place(row) not in troubles:
             with _noted(troubles, row):
                 own = [_told(job, row) for job in jobs_in(jobs[row.key]) if isinstance(job, BatchJob)]
-        found += _known(row, store) if own is None else own
+        found[row.key] = list(_known(row, store)) if own is None else own
     return found, list(troubles.values())
 
 

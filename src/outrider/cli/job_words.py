@@ -59,9 +59,7 @@ def found(words: str) -> BatchJob | JobArray:
     from outrider.batch import BatchJob, JobArray
     from outrider.errors import ConfigError
 
-    name, index = words, None
-    if at := re.fullmatch(r"(.+)\[(\d+)\]", words):
-        name, index = at[1], int(at[2])
+    name, index = item_of(words)
     job = BatchJob.open(name)
     common.Interrupts.place = ""
     if index is None:
@@ -69,6 +67,12 @@ def found(words: str) -> BatchJob | JobArray:
     if not isinstance(job, JobArray) or index >= len(job):
         raise ConfigError(f"{name} has no item {index}", hint="items are counted from 0")
     return job[index]
+
+
+def item_of(words: str) -> tuple[str, int | None]:
+    """`train[3]` as ("train", 3), `train` as ("train", None)."""
+    at = re.fullmatch(r"(.+)\[(\d+)\]", words)
+    return (at[1], int(at[2])) if at else (words, None)
 
 
 def jobs_of(job: BatchJob | JobArray) -> Sequence[BatchJob]:
@@ -147,6 +151,7 @@ def age(_: click.Context, __: click.Parameter, text: str | None) -> float | None
 def standings_of(row: Row, ask: bool) -> tuple[Counter[str], str]:
     """How a job's items stand, and a reason or what keeps us from knowing. ask: of those not over, at the submit host."""
     from outrider.batch.opening import job_of
+    from outrider.batch.timelines import learn
     from outrider.errors import OutriderError
 
     known: dict[int, Standing] = dict(row.ended)
@@ -154,7 +159,8 @@ def standings_of(row: Row, ask: bool) -> tuple[Counter[str], str]:
     if ask and not row.over:
         try:
             job = job_of(row)
-            known = {one.index or 0: one.standing() for one in jobs_of(job)}
+            learn([job])
+            known = {one.index or 0: one._known() for one in jobs_of(job)}
         except OutriderError as error:
             trouble = error.message
     counts = Counter(str(standing.state) for standing in known.values())
