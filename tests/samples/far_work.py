@@ -90,6 +90,10 @@ def refuses_to_end():
             pass
 
 
+def returncode_of(argv):
+    return subprocess.run(argv).returncode
+
+
 def starts_and_sleeps(seconds):
     subprocess.Popen(["sleep", seconds])
     subprocess.Popen(["setsid", "sleep", seconds])

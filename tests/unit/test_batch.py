@@ -42,6 +42,12 @@ def test_modules_of_ones_own_come_along(route: Route) -> None:
     assert route.submit(far_work.add, 5, b=2).result(30) == 7
 
 
+def test_an_element_that_ends_leaves_the_others_processes_alone(route: Route) -> None:
+    jobs = route.map(far_work.returncode_of, [["sleep", "0.2"], ["sleep", "2"], ["sleep", "2"]], array=True)
+    assert list(jobs.values(60)) == [0, 0, 0]
+    jobs.clean()
+
+
 def test_another_process_collects_it(route: Route) -> None:
     job = route.submit(pow, 7, 2)
     code = f"from outrider import Route; print(Route.parse('local').job({job.key!r}).result(30))"

@@ -66,7 +66,8 @@ class Far:
         if kind != wire.HELLO:
             os._exit(3)
         hello = data.loads(segments[0])
-        self.mark = hello["session"]
+        # In a job the greeting is a file, which other elements of its array, and other attempts, read too.
+        self.mark = os.urandom(12).hex() if hello.get("spool") else hello["session"]
         if hello["heartbeat"]:
             self._listen(reader, *hello["heartbeat"])
         self.session_mark = "%s=%s" % (SESSION_MARK, self.mark)
