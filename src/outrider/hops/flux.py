@@ -9,6 +9,7 @@ from typing import ClassVar
 from outrider.command import Command
 from outrider.errors import ConfigError
 from outrider.hops.base import Diagnosis
+from outrider.hops.octal import spelled, utf8_only
 from outrider.hops.scheduler import Scheduler, flags
 from outrider.hops.sizes import seconds
 from outrider.hops.wording import line_with, own_program_missing
@@ -89,14 +90,34 @@ class Flux(Scheduler):
     def wrap(self, command: Command) -> Command:
         env, argv = self._launched(command)
         proxy = () if self.uri is None else ("proxy", self.uri, self.program)
-        return Command((self.program, *proxy, "run", *self._flags(), *self.extra, "--", *argv), env)
+        words = (*self.once(), *_plain(argv))
+        return Command((self.program, *proxy, "run", *self._flags(), *self.extra, "--", *words), env)
 
     def _flags(self) -> Iterator[str]:
-        yield from ("--unbuffered", f"--ntasks={self.tasks}")
-        if self.tasks > 1:  # one far end: the other tasks read nothing and so end at once
+        yield "--unbuffered"
+        if self.slots > 1:
             yield "--input=0"
         if self.terminal:
             yield "-opty.interactive"
+        yield from self.resources()
+        yield from flags(("job-name", self.job_name))
+
+    @property
+    def slots(self) -> int:
+        """How many tasks to ask for: Flux gives no node without one."""
+        return max(self.tasks, self.nodes or 1)
+
+    def once(self) -> tuple[str, ...]:
+        """What stands before the command so that it runs as the first task only: there is one far end."""
+        if self.slots == 1:
+            return ()
+        return ("sh", "-c", '[ "${FLUX_TASK_RANK:-0}" = 0 ] || exit 0; exec "$@"', "sh")
+
+    def resources(self) -> Iterator[str]:
+        """What is asked for, in the words that `flux run` and `flux submit` share."""
+        yield f"--ntasks={self.slots}"
+        if self.slots > 1:  # else the job is ended soon after the first of its tasks
+            yield "-oexit-timeout=none"
         yield from flags(
             ("nodes", self.nodes),
             ("cores-per-task", self.cpus),
@@ -104,7 +125,6 @@ class Flux(Scheduler):
             ("time-limit", None if self.time is None else f"{seconds(self.time, hop=self.name)}s"),
             ("queue", self.queue),
             ("bank", self.bank),
-            ("job-name", self.job_name),
         )
 
     def diagnose(self, stderr: str, returncode: int | None) -> Diagnosis | None:
@@ -115,3 +135,10 @@ class Flux(Scheduler):
         return own_program_missing(
             stderr, self.program, "this is no Flux host: put ssh to one before, or load its module"
         )
+
+
+def _plain(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Words that do the same as `argv`: Flux fills in what stands in double braces, and hands words on as JSON."""
+    if any("{{" in word for word in argv):
+        return ("sh", "-c", spelled(Command(argv).as_shell()))
+    return utf8_only(Command(argv)).as_argv()
