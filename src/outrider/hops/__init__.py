@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from outrider.hops.flux import Flux as flux
     from outrider.hops.local import Local as local
     from outrider.hops.login import Login as login
+    from outrider.hops.lsf import Lsf as lsf
+    from outrider.hops.pbs import Pbs as pbs
     from outrider.hops.podman import Podman as podman
     from outrider.hops.relay import Relay as relay
     from outrider.hops.sandbox import Sandbox as sandbox
@@ -40,6 +42,8 @@ FILES = {
     "flux": "flux",
     "local": "local",
     "login": "login",
+    "lsf": "lsf",
+    "pbs": "pbs",
     "podman": "podman",
     "relay": "relay",
     "sandbox": "sandbox",
@@ -78,6 +82,8 @@ __all__ = [
     "flux",
     "local",
     "login",
+    "lsf",
+    "pbs",
     "podman",
     "relay",
     "sandbox",
