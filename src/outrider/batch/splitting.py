@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from outrider.batch.schedulers.base import Scheduler
+from outrider.batch.schedulers.flux import FluxBatch
+from outrider.batch.schedulers.lsf import LsfBatch
+from outrider.batch.schedulers.pbs import PbsBatch
 from outrider.batch.schedulers.process import Process
 from outrider.batch.schedulers.slurm import SlurmBatch
 from outrider.chain import Chain
@@ -12,7 +15,12 @@ from outrider.errors import ConfigError
 from outrider.hops.base import Hop
 from outrider.options import Options
 
-SCHEDULERS: dict[str, type[Scheduler]] = {"slurm": SlurmBatch}
+SCHEDULERS: dict[str, type[Scheduler]] = {
+    "slurm": SlurmBatch,
+    "flux": FluxBatch,
+    "pbs": PbsBatch,
+    "lsf": LsfBatch,
+}
 
 
 class Split(NamedTuple):

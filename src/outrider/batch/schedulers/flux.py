@@ -48,13 +48,13 @@ class FluxBatch(Scheduler):
                     key=key,
                     hint=f"put env({instead}=...) before the hop",
                 )
-        argv = [*hop.resources(), f"--job-name={_name(what)}", f"--output={what.log}"]
+        argv = [*hop.resources(), f"--job-name={_name(what)}", f"--output={what.log}", "-ooutput.mode=append"]
         argv += [f"--dependency=afterok:{ident}" for one in what.after for ident in one.ids]
         argv += ["--urgency=hold"] if what.hold else []
         argv += [f"--signal=SIGUSR1@{what.warn}s"] if what.warn is not None else []
         argv += [*hop.extra, "--", *hop.once(), "sh", what.script]
-        if not what.indices:
-            return ["flux", "submit", *argv]
+        if not what.indices:  # the job may be submitted from within an element of another
+            return ["flux", "submit", f"--env=-{self.index}", *argv]
         if what.limit is None or what.limit >= len(what.indices):
             return ["flux", "submit", f"--cc={ranges(what.indices)}", *argv]
         order = " ".join(str(index) for index in sorted(what.indices))
@@ -92,7 +92,7 @@ class FluxBatch(Scheduler):
         return ["flux", "jobs", "-a", "--count=0", "-n", "-o", "{id.f58} {name}"]
 
     def parse_found(self, text: str, key: str) -> tuple[str, ...]:
-        found = re.findall(rf"^(\S+) (?:.*\.)?{re.escape(key)}(?:\.(\d+))?$", text, re.MULTILINE)
+        found = re.findall(rf"^(\S+) (?:.*\.)?{re.escape(key)}(?::(\d+))?$", text, re.MULTILINE)
         return tuple(_plain(ident) for ident, _ in sorted(found, key=lambda pair: int(pair[1] or 0)))
 
     def cancel(self, ids: Sequence[str]) -> Argv:
@@ -107,8 +107,9 @@ class FluxBatch(Scheduler):
 
 def _name(what: Submission) -> str:
     # With --cc Flux fills in what stands in braces, so that none of the user's may.
-    name = re.sub(r"[{}\s]", "_", what.name)
-    return (f"{name}." if name else "") + what.key + (".{cc}" if what.indices else "")
+    assert isinstance(what.hop, Flux)
+    name = re.sub(r"[{}\s]", "_", what.name or what.hop.job_name or "")
+    return (f"{name}." if name else "") + what.key + (":{cc}" if what.indices else "")
 
 
 def _plain(ident: str) -> str:

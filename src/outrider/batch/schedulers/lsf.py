@@ -27,6 +27,10 @@ case $told in *RECORDS*) printf '%s\\n' "$told" ;;
 *) exec bjobs -a -noheader -o "jobid jobindex stat exit_code delimiter='|'" "$@" ;; esac"""
 # bstop would stop running jobs, too.
 _HOLD = 's=0; for job; do case $(bjobs -noheader -o stat "$job") in PEND*) bstop "$job" || s=$?; esac; done; exit "$s"'
+_FIND = """\
+told=$(bjobs -a -Jd "$1" -noheader -o jobid 2>&1) || case $told in *"job found"*) exit 0 ;; *) exit 1 ;; esac
+echo "$told"
+"""
 _STATES = {
     "PEND": State.PENDING,
     "PROV": State.PENDING,
@@ -77,7 +81,18 @@ class LsfBatch(Scheduler):
         if what.indices:
             at_once = "" if what.limit is None else f"%{what.limit}"
             name = f"{name}[{ranges([index + 1 for index in what.indices])}]{at_once}"
-        argv = ["env", f"OUTRIDER_SCRIPT={what.script}", "bsub", "-J", name, "-Jd", what.key, "-o", what.log]
+        argv = [
+            "env",
+            f"OUTRIDER_SCRIPT={what.script}",
+            f"{self.index}=0",
+            "bsub",
+            "-J",
+            name,
+            "-Jd",
+            what.key,
+            "-o",
+            what.log,
+        ]
         needed = [f"done({ident})" for one in what.after for ident in one.ids]
         # Who waits for one that has failed would wait for ever.
         argv += ["-w", " && ".join(needed), "-ti"] if needed else []
@@ -89,7 +104,10 @@ class LsfBatch(Scheduler):
         return [*argv, *hop.resources(), *hop.extra, _ELEMENT if what.indices else _ONE]
 
     def parse_submitted(self, text: str) -> tuple[str, ...]:
-        return tuple(re.findall(r"^Job <(\d+)> is submitted\b", text, re.MULTILINE)[:1])
+        found = re.search(r"^Job <(\d+)> is submitted\b", text, re.MULTILINE) or re.fullmatch(
+            r"(\d+)\s*", text
+        )
+        return (found[1],) if found else ()
 
     def element(self, ident: str, index: int) -> str:
         return f"{ident}[{index + 1}]"
@@ -110,7 +128,7 @@ class LsfBatch(Scheduler):
         return status == 0 or bool(lines)
 
     def history(self, ids: Sequence[str]) -> Argv | None:
-        return ["bhist", "-n", "0", "-l", *ids]
+        return ["sh", "-c", 'bhist -n 0 -l "$@"; true', "sh", *ids]
 
     def parse_history(self, text: str) -> dict[str, Standing]:
         found = {}
@@ -124,7 +142,7 @@ class LsfBatch(Scheduler):
         return found
 
     def find(self, key: str) -> Argv | None:
-        return ["bjobs", "-a", "-Jd", key, "-noheader", "-o", "jobid"]
+        return ["sh", "-c", _FIND, "sh", key]
 
     def parse_found(self, text: str, key: str) -> tuple[str, ...]:
         found = re.findall(r"^(\d+)(?:\[\d+\])?\s*$", text, re.MULTILINE)

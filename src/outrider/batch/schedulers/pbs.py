@@ -30,12 +30,12 @@ for index in $indices; do
 done"""
 # 2: an option that this qstat does not know. Torque's -x is another thing, so that it is asked without.
 _QUERY = 'qstat -t -f -F json "$@"; s=$?; [ "$s" = 2 ] || exit "$s"; exec qstat -t -f "$@"'
-_HISTORY = 'qstat -x -t -f -F json "$@"; s=$?; [ "$s" = 2 ] || exit "$s"; exec qstat -t -f "$@"'
+_HISTORY = 'qstat -x -t -f -F json "$@"; [ "$?" != 2 ] || qstat -t -f "$@"; true'
 _FIND = """\
 set -f; me=$(id -un); ids=$(qselect -x -u "$me" 2>/dev/null || qselect -u "$me") || exit
 [ -n "$ids" ] || exit 0
 set -- $ids; told=$(qstat -x -f -F json "$@" 2>/dev/null)
-case $told in *Variable_List*) printf '%s\\n' "$told" ;; *) qstat -f "$@" ;; esac"""
+case $told in *Variable_List*) printf '%s\\n' "$told" ;; *) qstat -f "$@"; true ;; esac"""
 _UNKNOWN = r"qstat: (?:Unknown Job Id(?: Error)? \S+|\S+ Job has finished.*)"
 _LIMITS = {
     -24: "more processors than asked for",
@@ -62,7 +62,7 @@ class PbsBatch(Scheduler):
                 hop=repr(hop),
                 hint="leave out the checkpoint, and have the function save its state now and then",
             )
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", what.name or what.key)
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", what.name or hop.job_name or what.key)
         name = (name if name[0].isalpha() else f"j{name}")[: 15 if hop.torque else 230]
         # No directives in the script, of which a part is the user's words; and not by a login shell, which may be any.
         argv = ["-V", "-C", "", "-S", "/bin/sh", "-r", "n", "-N", name, "-j", "oe", "-o", what.log]
@@ -74,7 +74,8 @@ class PbsBatch(Scheduler):
         if order and (hop.torque or len(order) == 1 or order != list(range(order[0], order[-1] + 1))):
             words = " ".join(str(index) for index in order)
             return ["sh", "-c", _LANES, "sh", str(what.limit or len(order)), words, what.key, after, *argv]
-        start = ["qsub", "-v", f"OUTRIDER_KEY={what.key}"]
+        # The job may be submitted from within an element of another, whose number is in the environment.
+        start = ["qsub", "-v", f"OUTRIDER_KEY={what.key}" + ("" if order else f",{self.index}=0")]
         start += ["-W", f"depend={after}"] if after else []
         if order:
             at_once = "" if what.limit is None else f"%{what.limit}"
