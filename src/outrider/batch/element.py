@@ -69,7 +69,8 @@ class Element:
         if self.final:
             return
         if known is None:
-            known = Standing(State.LOST, f"{name} does not know job {self.ident} any more")
+            # The accounting may have told more since it was first missed.
+            known = self.verdict or Standing(State.LOST, f"{name} does not know job {self.ident} any more")
             if self.end is not None:
                 known = self._by_status()
         elif known.state is State.RUNNING and self.begun is None and known.reason == "":

@@ -132,6 +132,10 @@ class Flux(Scheduler):
             line = line_with(stderr, rf"\bflux\b.*(?:{pattern})|^(?:{pattern})") if "flux" in stderr else None
             if line:
                 return Diagnosis(f"{message}: {line}", hint, transient)
+        line = line_with(stderr, r"\[Errno \d+\] dependency: ")  # flux submit does not say who it is
+        if line:
+            hint = "leave out of after= what has failed; Flux forgets old jobs, too"
+            return Diagnosis(f"it cannot wait for such a job: {line}", hint)
         return own_program_missing(
             stderr, self.program, "this is no Flux host: put ssh to one before, or load its module"
         )

@@ -1,16 +1,16 @@
 """PBS: qsub, qstat, qdel, qhold, qrls, of OpenPBS and PBS Professional; Torque where it has the same words.
 
 Facts from OpenPBS (qsub(1B), qstat(1B), src/cmds/qstat.c, src/include/job.h), tried with its version 23.06. Without
-job history the server forgets a job as it ends; with it, `qstat -x` tells more.
+job history the server forgets a job as it ends; with it, `qstat -x` tells more. Its JSON is not asked for: of several
+ids it tells the first only.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from outrider.batch.schedulers.base import Argv, Scheduler, Submission
 from outrider.batch.states import Standing, State
@@ -21,21 +21,18 @@ from outrider.hops.pbs import Pbs
 _LANES = """\
 limit=$1 indices=$2 key=$3 after=$4; shift 4; n=0 all=
 put() { depend=$after${after:+${2:+,}}${2:+afterany:$2}; index=$1; shift 2
-  qsub -v "OUTRIDER_KEY=$key,PBS_ARRAY_INDEX=$index" ${depend:+-W "depend=$depend"} "$@"; }
+  qsub -v "OUTRIDER_KEY=$key,PBS_ARRAY_INDEX=$index" -r n ${depend:+-W "depend=$depend"} "$@"; }
 for index in $indices; do
   lane=$((n % limit)); eval "before=\\${lane_$lane:-}"
   id=$( [ -n "$before" ] && put "$index" "$before" "$@" 2>/dev/null || put "$index" '' "$@") || {
     s=$?; [ -z "$all" ] || qdel $all; exit "$s"; }
   echo "$id"; all="$all $id"; eval "lane_$lane=\\$id"; n=$((n + 1))
 done"""
-# 2: an option that this qstat does not know. Torque's -x is another thing, so that it is asked without.
-_QUERY = 'qstat -t -f -F json "$@"; s=$?; [ "$s" = 2 ] || exit "$s"; exec qstat -t -f "$@"'
-_HISTORY = 'qstat -x -t -f -F json "$@"; [ "$?" != 2 ] || qstat -t -f "$@"; true'
 _FIND = """\
 set -f; me=$(id -un); ids=$(qselect -x -u "$me" 2>/dev/null || qselect -u "$me") || exit
 [ -n "$ids" ] || exit 0
-set -- $ids; told=$(qstat -x -f -F json "$@" 2>/dev/null)
-case $told in *Variable_List*) printf '%s\\n' "$told" ;; *) qstat -f "$@"; true ;; esac"""
+# What has ended since may be asked for in vain.
+qstat -x -f $ids 2>/dev/null | grep '^Job Id: ' >/dev/null && qstat -x -f $ids || qstat -f $ids; true"""
 _UNKNOWN = r"qstat: (?:Unknown Job Id(?: Error)? \S+|\S+ Job has finished.*)"
 _LIMITS = {
     -24: "more processors than asked for",
@@ -65,7 +62,7 @@ class PbsBatch(Scheduler):
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", what.name or hop.job_name or what.key)
         name = (name if name[0].isalpha() else f"j{name}")[: 15 if hop.torque else 230]
         # No directives in the script, of which a part is the user's words; and not by a login shell, which may be any.
-        argv = ["-V", "-C", "", "-S", "/bin/sh", "-r", "n", "-N", name, "-j", "oe", "-o", what.log]
+        argv = ["-V", "-C", "", "-S", "/bin/sh", "-N", name, "-j", "oe", "-o", what.log]
         argv += ["-h"] if what.hold else []
         argv += [*hop.resources(), *hop.extra, what.script]
         ids = [ident for one in what.after for ident in one.ids]
@@ -77,10 +74,10 @@ class PbsBatch(Scheduler):
         # The job may be submitted from within an element of another, whose number is in the environment.
         start = ["qsub", "-v", f"OUTRIDER_KEY={what.key}" + ("" if order else f",{self.index}=0")]
         start += ["-W", f"depend={after}"] if after else []
-        if order:
+        if order:  # PBS takes only arrays that may be run again
             at_once = "" if what.limit is None else f"%{what.limit}"
             start += ["-J", f"{order[0]}-{order[-1]}{at_once}"]
-        return [*start, *argv]
+        return [*start, *([] if order else ["-r", "n"]), *argv]
 
     def parse_submitted(self, text: str) -> tuple[str, ...]:
         return tuple(re.findall(r"^\d+(?:\[\])?(?:\.[\w.-]+)?$", text, re.MULTILINE))
@@ -94,19 +91,18 @@ class PbsBatch(Scheduler):
         return ident.replace("[]", f"[{index}]")
 
     def query(self, ids: Sequence[str]) -> Argv:
-        return ["sh", "-c", _QUERY, "sh", *ids]
+        return ["qstat", "-t", "-f", *ids]
 
     def parse_query(self, text: str) -> dict[str, Standing]:
-        return {ident: _standing(ident, job) for ident, job in _jobs(text).items()}
+        return {ident: _standing(ident, job) for ident, job in _jobs(text)}
 
     def knows_all(self, status: int, said: str, complaint: str) -> bool:
         # Exit codes are the last error's, cut to a byte: 153 unknown (15001), 35 in the history only (15139).
         lines = [line for line in complaint.splitlines() if line.startswith("qstat: ")]
-        lines = [line for line in lines if "invalid option" not in line]
         return status in (0, 35, 153) and all(re.fullmatch(_UNKNOWN, line) for line in lines)
 
     def history(self, ids: Sequence[str]) -> Argv | None:
-        return ["sh", "-c", _HISTORY, "sh", *ids]
+        return ["sh", "-c", 'qstat -x -t -f "$@"; true', "sh", *ids]
 
     def parse_history(self, text: str) -> dict[str, Standing]:
         return self.parse_query(text)
@@ -116,10 +112,12 @@ class PbsBatch(Scheduler):
 
     def parse_found(self, text: str, key: str) -> tuple[str, ...]:
         found = []
-        for ident, job in _jobs(text).items():
-            known = _variables(job)
+        for ident, job in _jobs(text):
+            known = dict(
+                pair.split("=", 1) for pair in job.get("Variable_List", "").split(",") if "=" in pair
+            )
             if known.get("OUTRIDER_KEY") == key and not re.search(r"\[\d+\]", ident):
-                index = str(known.get("PBS_ARRAY_INDEX", ""))
+                index = known.get("PBS_ARRAY_INDEX", "")
                 found.append((int(index) if index.isdecimal() else 0, ident))
         return tuple(ident for _, ident in sorted(found))
 
@@ -133,50 +131,35 @@ class PbsBatch(Scheduler):
         return ["qrls", "-h", "u", *ids]
 
 
-def _jobs(text: str) -> dict[str, Mapping[str, Any]]:
-    """{id: attributes}, of JSON or of the text of `qstat -f`."""
-    try:
-        read = json.loads(text[text.find("{") :], strict=False)
-    except ValueError:
-        return dict(_blocks(text))
-    jobs = read.get("Jobs") if isinstance(read, dict) else None
-    if not isinstance(jobs, dict):
-        return {}
-    return {ident: job for ident, job in jobs.items() if isinstance(job, dict)}
-
-
-def _blocks(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _jobs(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each id of what `qstat -f` told, and its attributes."""
     # A line that begins with a tab continues the one before. The first of an attribute counts: variables come late,
     # and what is in them may look like one.
     for block in re.split(r"^Job Id: ", text.replace("\n\t", ""), flags=re.MULTILINE)[1:]:
         ident, _, rest = block.partition("\n")
-        job: dict[str, Any] = {}
+        job: dict[str, str] = {}
         for name, value in re.findall(r"^ {4}([\w.]+) = (.*)$", rest, re.MULTILINE):
             job.setdefault(name, value)
-        yield ident.strip(), job
+        if "job_state" in job:
+            yield ident.strip(), job
 
 
-def _variables(job: Mapping[str, Any]) -> Mapping[str, Any]:
-    told = job.get("Variable_List")
-    if isinstance(told, str):
-        return dict(pair.split("=", 1) for pair in told.split(",") if "=" in pair)
-    return told if isinstance(told, Mapping) else {}
-
-
-def _standing(ident: str, job: Mapping[str, Any]) -> Standing:
-    letter = str(job.get("job_state", ""))
-    comment = str(job.get("comment") or "")
-    if letter == "H" and set(str(job.get("Hold_Types", ""))) & set("uop"):
+def _standing(ident: str, job: Mapping[str, str]) -> Standing:
+    letter = job["job_state"]
+    comment = job.get("comment", "")
+    if letter == "H" and set(job.get("Hold_Types", "")) & set("uop"):
         return Standing(State.HELD, comment)
     if letter in ("F", "X", "C"):
         return _ended(ident, job, comment)
     if letter in ("R", "E", "S", "U", "B"):
         return Standing(State.RUNNING, comment if letter in ("S", "U") else "")
-    return Standing(State.PENDING, comment or str(job.get("depend") or ""))
+    return Standing(
+        State.PENDING, job.get("depend", "") if "[" in ident else comment or job.get("depend", "")
+    )
 
 
-def _ended(ident: str, job: Mapping[str, Any], comment: str) -> Standing:
-    code, substate = str(job.get("Exit_status", "")), str(job.get("substate", ""))
+def _ended(ident: str, job: Mapping[str, str], comment: str) -> Standing:
+    code, substate = job.get("Exit_status", ""), job.get("substate", "")
     status = int(code) if re.fullmatch(r"-?\d+", code) else None
     if "[" in ident and comment.startswith("Subjob "):  # what else is told of it is its array's
         kind = {"Subjob failed": State.FAILED, "Subjob terminated": State.CANCELLED}
