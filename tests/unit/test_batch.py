@@ -93,8 +93,8 @@ def test_a_spool_that_is_gone_is_told(route: Route) -> None:
 def test_what_cannot_be_submitted_is_refused_at_once(route: Route) -> None:
     with pytest.raises(TypeError, match="not a function"):
         route.submit(3)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="flux"):
-        Route.parse("local | flux").submit(abs, -1)
+    with pytest.raises(ConfigError, match="uri"):
+        Route.parse("local | flux(uri=ssh://a/b)").submit(abs, -1)
 
 
 def test_an_untrusted_end_is_read_as_plain_data_only(route: Route) -> None:

@@ -40,6 +40,8 @@ HOPS = [
     ),
     hops.slurm(partition="short", time="1h30m", memory="2G", tasks=3, gpus=1),
     hops.flux(nodes=2, time=90, uri="ssh:login"),
+    hops.pbs(queue="short", time="1h30m", memory="2G", tasks=3, gpus=1),
+    hops.lsf(queue="short", time="1h30m", memory="2G", tasks=3, gpus=1),
     hops.relay("grading"),
     hops.bridge(),
     hops.bridge("/run/it's here"),

@@ -50,6 +50,15 @@ def test_flux_calls_an_account_a_bank() -> None:
     assert (hop.queue, hop.bank, hop.gpus) == ("gpu", "physics", 1)
 
 
+def test_pbs_and_lsf_count_gpus_by_the_node_and_have_short_flags() -> None:
+    attributes = {**WORDS["attributes"], "custom_attributes": {"lsf.sp": "50", "pbs.p": "50"}}
+    for route, account in (("pbs", "account"), ("lsf", "project")):
+        hop = hop_of(route, {**WORDS, "attributes": attributes})
+        assert (hop.queue, getattr(hop, account), hop.gpus) == ("gpu", "physics", 2)
+        assert len(hop.extra) == 2
+    assert tuple(hop.extra) == ("-sp", "50")
+
+
 def test_plain_data_there_and_back() -> None:
     spec = JobSpec.parse(WORDS)
     assert JobSpec.parse(spec.as_dict()) == spec

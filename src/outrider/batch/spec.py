@@ -113,6 +113,8 @@ class JobSpec:
         gpus = resources.gpu_cores_per_process
         if gpus is not None and hop.name == "slurm":  # its hop counts those of all processes
             gpus *= resources.process_count or hop.tasks
+        elif gpus is not None and hop.name in ("pbs", "lsf"):  # theirs those of a node
+            gpus *= -(-(resources.process_count or hop.tasks) // (resources.node_count or hop.nodes or 1))
         duration, memory = attributes.duration, resources.memory
         words: dict[str, Any] = {
             "nodes": resources.node_count,
@@ -137,7 +139,9 @@ class JobSpec:
             if name.partition(".")[0] == hop.name
         ]
         if mine:
-            given["extra"] = (*hop.extra, *(f"--{name}={value}" for name, value in mine))
+            long = hop.name in ("slurm", "flux")
+            more = [[f"--{name}={value}"] if long else [f"-{name}", value] for name, value in mine]
+            given["extra"] = (*hop.extra, *(word for words in more for word in words))
         return given
 
 

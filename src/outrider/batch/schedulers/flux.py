@@ -83,6 +83,8 @@ class FluxBatch(Scheduler):
         return found
 
     def knows_all(self, status: int, said: str, complaint: str) -> bool:
+        if said.lstrip().startswith("{") and not _jobs(said):
+            return False
         # 1: none of the jobs is known. A question that failed in another way says something else.
         lines = [line for line in complaint.splitlines() if line.startswith(("JobID ", "rpc: ", "flux"))]
         unknown = [line for line in lines if re.fullmatch(r"JobID \S+ unknown", line)]

@@ -211,11 +211,9 @@ def _failed(code: str, reason: str) -> Standing:
 
 
 def _ending(events: Sequence[str]) -> Standing:
-    last = events[-1]
-    if last.startswith("Donesuccessfully"):
+    if events[-1].startswith("Donesuccessfully"):
         return Standing(State.COMPLETED, "DONE")
-    code = re.search(r"exitcode(\d+)", last)
-    by = re.search(r"bysignal(\d+)", last)
-    reason = re.search(r"TERM_[A-Z_]+", last)
-    number = code[1] if code else str(128 + int(by[1])) if by else ""
-    return _failed(number, reason[0] if reason else "")
+    told = [found for event in events for found in re.finditer(r"exitcode(\d+)|bysignal(\d+)", event)]
+    reasons = re.findall(r"TERM_[A-Z_]+", events[-1])
+    number = "" if not told else told[-1][1] or str(128 + int(told[-1][2]))
+    return _failed(number, reasons[0] if reasons else "")

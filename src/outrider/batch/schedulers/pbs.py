@@ -14,14 +14,13 @@ from typing import ClassVar
 
 from outrider.batch.schedulers.base import Argv, Scheduler, Submission
 from outrider.batch.states import Standing, State
-from outrider.errors import ConfigError
 from outrider.hops.pbs import Pbs
 
 # Elements as jobs of their own: what -J cannot say. Each waits for the one $1 places before it, if that still is there.
 _LANES = """\
 limit=$1 indices=$2 key=$3 after=$4; shift 4; n=0 all=
 put() { depend=$after${after:+${2:+,}}${2:+afterany:$2}; index=$1; shift 2
-  qsub -v "OUTRIDER_KEY=$key,PBS_ARRAY_INDEX=$index" -r n ${depend:+-W "depend=$depend"} "$@"; }
+  qsub -v "OUTRIDER_KEY=$key,PBS_ARRAY_INDEX=$index" ${depend:+-W "depend=$depend"} "$@"; }
 for index in $indices; do
   lane=$((n % limit)); eval "before=\\${lane_$lane:-}"
   id=$( [ -n "$before" ] && put "$index" "$before" "$@" 2>/dev/null || put "$index" '' "$@") || {
@@ -42,6 +41,11 @@ _LIMITS = {
     -28: "out of processor time",
     -29: "time limit",
 }  # JOB_EXEC_KILL_* in job.h
+_TORQUE = {
+    -10: "out of memory",
+    -11: "time limit",
+    -12: "out of processor time",
+}  # JOB_EXEC_OVERLIMIT_* there
 
 
 class PbsBatch(Scheduler):
@@ -53,31 +57,29 @@ class PbsBatch(Scheduler):
     def submit(self, what: Submission) -> Argv:
         hop = what.hop
         assert isinstance(hop, Pbs)
-        if what.warn is not None:
-            raise ConfigError(
-                "PBS sends no signal before a job's time is up",
-                hop=repr(hop),
-                hint="leave out the checkpoint, and have the function save its state now and then",
-            )
+        order = sorted(what.indices)
+        whole = len(order) > 1 and not hop.torque and order == list(range(order[0], order[-1] + 1))
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", what.name or hop.job_name or what.key)
         name = (name if name[0].isalpha() else f"j{name}")[: 15 if hop.torque else 230]
         # No directives in the script, of which a part is the user's words; and not by a login shell, which may be any.
         argv = ["-V", "-C", "", "-S", "/bin/sh", "-N", name, "-j", "oe", "-o", what.log]
         argv += ["-h"] if what.hold else []
+        # PBS has no signal ahead of the time limit; at it, and where it preempts, SIGTERM comes some seconds before the end.
+        # It takes no arrays that may not be run again.
+        argv += ["-r", "n" if what.warn is None and not whole else "y"]
         argv += [*hop.resources(), *hop.extra, what.script]
         ids = [ident for one in what.after for ident in one.ids]
         after = ":".join(["afterok", *ids]) if ids else ""
-        order = sorted(what.indices)
-        if order and (hop.torque or len(order) == 1 or order != list(range(order[0], order[-1] + 1))):
+        if order and not whole:
             words = " ".join(str(index) for index in order)
             return ["sh", "-c", _LANES, "sh", str(what.limit or len(order)), words, what.key, after, *argv]
         # The job may be submitted from within an element of another, whose number is in the environment.
         start = ["qsub", "-v", f"OUTRIDER_KEY={what.key}" + ("" if order else f",{self.index}=0")]
         start += ["-W", f"depend={after}"] if after else []
-        if order:  # PBS takes only arrays that may be run again
+        if order:
             at_once = "" if what.limit is None else f"%{what.limit}"
             start += ["-J", f"{order[0]}-{order[-1]}{at_once}"]
-        return [*start, *([] if order else ["-r", "n"]), *argv]
+        return [*start, *argv]
 
     def parse_submitted(self, text: str) -> tuple[str, ...]:
         return tuple(re.findall(r"^\d+(?:\[\])?(?:\.[\w.-]+)?$", text, re.MULTILINE))
@@ -159,13 +161,14 @@ def _standing(ident: str, job: Mapping[str, str]) -> Standing:
 
 
 def _ended(ident: str, job: Mapping[str, str], comment: str) -> Standing:
-    code, substate = job.get("Exit_status", ""), job.get("substate", "")
+    code, substate = job.get("Exit_status", job.get("exit_status", "")), job.get("substate", "")
     status = int(code) if re.fullmatch(r"-?\d+", code) else None
     if "[" in ident and comment.startswith("Subjob "):  # what else is told of it is its array's
         kind = {"Subjob failed": State.FAILED, "Subjob terminated": State.CANCELLED}
         return Standing(kind.get(comment, State.COMPLETED), comment)
-    if status in _LIMITS:
-        return Standing(State.FAILED, _LIMITS[status])
+    limits = _TORQUE if job["job_state"] == "C" else _LIMITS
+    if status in limits:
+        return Standing(State.FAILED, limits[status])
     if substate == "91" or (status is None and "Job deleted" in comment):
         return Standing(State.CANCELLED, comment or "deleted")
     if status == 0:
