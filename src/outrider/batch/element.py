@@ -77,11 +77,12 @@ class Element:
             known = Standing(State.PENDING) if name == "process" else known
         if not known.state.final:
             if self.end is None:
-                self.standing, self.over_since = known, None
+                self.standing, self.over_since, self.verdict = known, None, None
             return
         self.verdict = known
         self.over_since = now if self.over_since is None else self.over_since
-        if self.end is not None:
+        unstarted = self.begun is None and self.cancelled and known.state is State.CANCELLED
+        if self.end is not None or unstarted:  # else an end may still show
             self._conclude()
 
     def tick(self, now: float) -> None:

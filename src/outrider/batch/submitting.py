@@ -20,7 +20,7 @@ from outrider.batch.spool import Call, packed
 from outrider.batch.watching import Watcher, watcher_of
 from outrider.chain import Chain
 from outrider.command import Command
-from outrider.errors import OutriderError, RouteError
+from outrider.errors import OutriderError, RouteError, TimedOut
 from outrider.options import Options
 
 HOME = "@OUTRIDER_SPOOL@"
@@ -194,6 +194,12 @@ def _sent(
             hint="is there room in the home directory there, and may it be written? Nothing was submitted",
         ) from error
     ids = parts.scheduler.parse_submitted(told["stdout"]) if told["status"] == 0 else ()
+    if told["status"] is None:
+        raise TimedOut(
+            f"{asked['argv'][0]}: {told['stderr']}; the job {lot.key} may be submitted yet",
+            hop=hop,
+            hint="do not submit it again: job(key) tells later whether it was",
+        )
     if not ids:
         said = (told["stderr"] or told["stdout"]).strip()
         found = parts.hop.diagnose(said.replace("sbatch: ", "srun: "), told["status"]) if parts.hop else None

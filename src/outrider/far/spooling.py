@@ -120,11 +120,11 @@ def store(asked):
         for name in files:
             with open(os.path.join(folder, name), "wb") as file:
                 file.write(files[name])
-        told = submit(asked)
     except BaseException:
         processes.remove_tree(folder)
         raise
-    if told["status"] != 0:
+    told = submit(asked)  # whatever interrupts that: the job may be there by now, and needs its folder
+    if told["status"] not in (0, None):
         processes.remove_tree(folder)
     return told
 
@@ -144,10 +144,41 @@ def submit(asked):
     _write(os.path.join(folder, "elements.%d" % attempt), asked["elements"].encode())
     argv = [word.replace(asked["mark"], folder) for word in asked["argv"]]
     argv = [word.replace(asked["home"], home()) for word in argv]
-    note = 'j=$1; shift; "$@" >"$j.part" && mv "$j.part" "$j"; s=$?; cat "$j" 2>/dev/null || cat "$j.part"; exit $s'
-    told = run(["sh", "-c", note, "sh", os.path.join(folder, "job.%d" % attempt), *argv], adopt=False)
-    if told["status"] != 0:
+    told = _submitted(os.path.join(folder, "job.%d" % attempt), argv)
+    if told["status"] not in (0, None):
         os.unlink(os.path.join(folder, "elements.%d" % attempt))
+    return told
+
+
+NOTE = """
+j=$1
+shift
+"$@" >"$j.part" 2>"$j.said"
+s=$?
+[ "$s" = 0 ] && cp "$j.part" "$j.new" && mv "$j.new" "$j"
+echo "$s" >"$j.status.new" && mv "$j.status.new" "$j.status"
+"""
+
+
+def _submitted(path, argv):
+    """Run the scheduler's program by a shell that is nobody's child here, and notes the id in the file `path`.
+
+    status: None if it has not answered in time. It goes on then.
+    """
+    words = ["sh", "-c", 'sh -c "$@" </dev/null >/dev/null 2>&1 &', "sh", NOTE, "sh", path, *argv]
+    started = run(words, adopt=False)
+    until = time.monotonic() + PATIENCE
+    while started["status"] == 0 and not os.path.exists(path + ".status"):
+        if time.monotonic() > until:
+            return {"status": None, "stdout": "", "stderr": "it has not answered for %g s" % PATIENCE}
+        time.sleep(0.002)
+    if started["status"] != 0:
+        return started
+    told = {"status": int(_read(path + ".status", 0) or 1)}
+    for name, end in (("stdout", ".part"), ("stderr", ".said")):
+        told[name] = _read(path + end, 0).decode("utf-8", "replace")
+    for end in (".part", ".said", ".status"):
+        os.unlink(path + end)
     return told
 
 
