@@ -1,4 +1,4 @@
-"""A near end that dies while it submits, and a scheduler that is slow, talks nonsense or is asked by many: on a real Slurm."""
+"""A near end that dies while it submits, and a scheduler that is slow, talks nonsense or is asked by many."""
 
 from __future__ import annotations
 
