@@ -400,6 +400,24 @@ def test_shutdown_need_not_wait(route: Route, pool: int | None, tmp_path: Path) 
     executor.shutdown(wait=True)
 
 
+def test_a_callback_may_shut_its_executor_down_but_not_wait_for_that(executor: RouteExecutor) -> None:
+    told: list[BaseException | None] = []
+    called = threading.Event()
+
+    def end(_: cf.Future[int]) -> None:
+        try:
+            executor.shutdown()
+        except RuntimeError as error:
+            told.append(error)
+        executor.shutdown(wait=False)
+        called.set()
+
+    future = executor.submit(pool_work.nap, 0.5)
+    future.add_done_callback(end)
+    assert called.wait(WAIT)
+    assert len(told) == 1
+
+
 @SHAPES
 def test_an_executor_that_is_dropped_does_what_it_was_given_and_ends(route: Route, pool: int | None) -> None:
     executor = route.executor(pool)
@@ -561,6 +579,11 @@ def test_a_future_has_its_job_and_leaves_no_files(route: Route, tmp_path: Path) 
         assert future.job.stdout() == b"hello\n"  # type: ignore[attr-defined]
         assert future.job.state is State.COMPLETED  # type: ignore[attr-defined]
     assert list((tmp_path / ".outrider" / "spool").iterdir()) == []
+
+
+def test_jobs_have_the_batchs_name(route: Route) -> None:
+    with route.batch(name="train").executor() as executor:
+        assert executor.submit(abs, -1).job.name == "train"  # type: ignore[attr-defined]
 
 
 def test_a_job_that_could_not_be_submitted_says_so(route: Route) -> None:

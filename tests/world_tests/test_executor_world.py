@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import os
 import subprocess
+import sys
 import time
 from typing import Any
 
@@ -122,6 +123,18 @@ def test_the_pools_job_is_cancelled_by_somebody(slurm: Any) -> None:
         again = waits.result(WAIT)
         assert again is not None
         assert again != ident
+
+
+def test_nothing_of_a_pool_outlives_its_program(slurm: Any, census: Any) -> None:
+    before = slurm.jobs()
+    code = (
+        "import os, time; from outrider import Route, slurm\n"
+        "pool = Route(slurm()).executor(2); pool.submit(abs, -1).result()\n"
+        "futures = [pool.submit(time.sleep, 600) for _ in range(3)]; time.sleep(0.5); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=WAIT, check=False).returncode == -9
+    assert wait_for(lambda: slurm.jobs() <= before, 20)
+    census.assert_nothing_left()
 
 
 def test_slurm_refuses_the_pools_job(slurm: Any) -> None:

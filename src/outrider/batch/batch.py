@@ -15,6 +15,7 @@ from outrider.command import Argument
 from outrider.errors import ConfigError
 
 if TYPE_CHECKING:
+    from outrider.batch.executor import RouteExecutor
     from outrider.batch.sweep import Points
     from outrider.batch.swept import Sweep
     from outrider.route import Route
@@ -38,6 +39,13 @@ class Batch:
         """Submit `fn(*args, **kwargs)`; see `Route.submit`."""
         check(fn)
         return submit_calls(self.route, self.route.settings, self.how, [[(fn, args, kwargs)]])
+
+    def executor(self) -> RouteExecutor:
+        """An Executor of `concurrent.futures` whose calls are jobs like these; see `Route.executor`."""
+        from outrider.batch.executor import RouteExecutor
+        from outrider.batch.single import JobCrew
+
+        return RouteExecutor(JobCrew(self))
 
     def submit_command(
         self,

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from outrider.errors import Refused
@@ -153,10 +153,28 @@ class Crew(ABC):
         self.join()
 
     def join(self) -> None:
-        """Wait until it has ended, once it is retired."""
+        """Wait until it has ended, once it is retired. RuntimeError in a thread of its own, which would wait for itself."""
+        if getattr(_here, "crew", None) is self:
+            raise RuntimeError("a callback cannot wait for its executor's end: shutdown(wait=False) does not")
         with self.changed:
-            self.changed.wait_for(self.ended)
+            self.wait_for_end()
             self._left()
+
+    def wait_for_end(self) -> None:
+        """Called with `changed` held."""
+        self.changed.wait_for(self.ended)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Around what a thread of the crew's own does, callbacks of its futures too."""
+        _here.crew = self
+        try:
+            yield
+        finally:
+            _here.crew = None
+
+
+_here = threading.local()
 
 
 def in_order(futures: list[CallFuture[T]], until: float | None) -> Iterator[T]:

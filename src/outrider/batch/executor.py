@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from outrider.batch.crew import CallFuture, Crew
 from outrider.batch.pool import PoolCrew
-from outrider.batch.single import JobCrew
 from outrider.calls import check_function
 from outrider.errors import ConfigError
 
@@ -37,7 +36,7 @@ def executor(
                 key="initializer",
                 hint="have workers, with pool=; or call it within the function",
             )
-        return RouteExecutor(JobCrew(route.batch()))
+        return route.batch().executor()
     if type(pool) is not int or pool < 1:
         raise ConfigError(f"pool is a number of workers of at least 1, not {pool!r}", key="pool")
     if initializer is not None:

@@ -95,12 +95,16 @@ class PoolCrew(Crew):
             self._hands += 1
             self._starting += 1
             try:
-                threading.Thread(target=self._live, name="outrider-worker", daemon=True).start()
+                threading.Thread(target=self._start, name="outrider-worker", daemon=True).start()
             except RuntimeError:  # no thread is left: those that are there go on
                 self._hands -= 1
                 self._starting -= 1
                 if not self._hands:
                     raise
+
+    def _start(self) -> None:
+        with self.at_work():
+            self._live()
 
     def _live(self) -> None:
         """The life of a thread: a worker, and call after call in it; another worker should that one be lost."""

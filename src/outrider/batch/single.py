@@ -109,11 +109,10 @@ class JobCrew(Crew):
     def leave(self) -> None:
         self._alone = True
 
-    def join(self) -> None:
+    def wait_for_end(self) -> None:
         self._alone = False
-        with self.changed:
-            self.changed.wait_for(lambda: not (self.under_way or self._unsubmitted()))
-            self.changed.wait_for(self.ended, ENDING)
+        self.changed.wait_for(lambda: not (self.under_way or self._unsubmitted()))
+        self.changed.wait_for(self.ended, ENDING)
 
     def at_exit(self) -> None:
         """Who has left the executor leaves its jobs, too, once they are submitted: these outlive the program."""
@@ -230,15 +229,23 @@ class Together:
 
     def _read(self, future: CallFuture[Any], job: BatchJob) -> None:
         try:
-            if not future.cancelled():
-                future.settle(job.result(), None)
-        except BaseException as error:
-            future.settle(None, error)
+            with self._crew.at_work():
+                self._settle(future, job)
         finally:
             with self._lot.changed:
                 self._reading -= 1
             self._end()
-            del self, future, job  # an error's traceback has this frame, which would keep them in a circle
+            del self, future, job
+
+    @staticmethod
+    def _settle(future: CallFuture[Any], job: BatchJob) -> None:
+        try:
+            if not future.cancelled():
+                future.settle(job.result(), None)
+        except BaseException as error:
+            future.settle(None, error)
+        finally:  # an error's traceback has this frame, which would keep them in a circle
+            del future, job
 
     def _fail(self, error: BaseException) -> None:
         """Nothing more can be learned of them. They may go on: their files stay."""
