@@ -124,6 +124,8 @@ class JobArray(Sequence[BatchJob]):
                             yield _item(job)
                     if left and not over:
                         news.get()
+                        while not news.empty():  # what is looked at next holds for all of it
+                            news.get()
                         if lot.trouble is not None:
                             trouble, lot.trouble = lot.trouble, None
                             raise trouble
