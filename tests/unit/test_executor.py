@@ -686,6 +686,24 @@ def test_a_lost_job_fails_what_ran_in_it_and_the_rest_gets_another(route: Route,
         go.touch()
 
 
+@pytest.mark.parametrize("starts", [2, 3])
+def test_a_worker_that_cannot_be_had_is_done_without(route: Route, tmp_path: Path, starts: int) -> None:
+    """A python that starts so many times only: the first far end, a worker, and a second worker or none."""
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\nls {tmp_path}/start.* 2>/dev/null | wc -l | grep -qx "[{starts}-9]" && exit 1\n'
+        f'touch {tmp_path}/start.$$\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    with route.options(python=str(python)).executor(2) as executor:
+        assert list(executor.map(pool_work.nap, [0.2] * 6, range(6))) == list(range(6))
+        if starts == 3:  # both workers end: none is left, and none can be had
+            lost = [executor.submit(os._exit, 1) for _ in range(6)]
+            errors = [future.exception(WAIT) for future in lost]
+            assert [type(error) for error in errors].count(WorkerLost) == 2
+            assert all(isinstance(error, (WorkerLost, PoolBroken)) for error in errors)
+
+
 def test_a_job_that_was_of_no_use_is_not_asked_for_again(route: Route) -> None:
     with route.executor(2) as executor:
         futures = [executor.submit(pool_work.kill_parent) for _ in range(8)]

@@ -72,8 +72,8 @@ class Crew(ABC):
 
     def __init__(self, place: str) -> None:
         self.place = place
-        # A finalizer may come in while its own thread is in here.
-        self.changed = threading.Condition(threading.RLock())
+        self.lock = threading.RLock()  # a finalizer may come in while its own thread is in here
+        self.changed = threading.Condition(self.lock)
         self.retired = False
         self.under_way: set[CallFuture[Any]] = set()
         self._pid = os.getpid()

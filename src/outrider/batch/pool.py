@@ -26,7 +26,7 @@ from outrider.session import Session, limit_all
 
 T = TypeVar("T")
 GROWTH = 0.02
-"""Seconds that calls must have waited, once a worker is there, before another is started: small calls need none."""
+"""Seconds that calls must have waited, once a worker is there, before another is started: many small ones need none."""
 
 
 class WorkerLost(Lost, BrokenExecutor):
@@ -56,6 +56,8 @@ class PoolCrew(Crew):
         self._hands = 0  # threads, and of them:
         self._starting = 0
         self._idle = 0
+        self._work = threading.Condition(self.lock)  # who waits for that is not woken by each call that ends
+        self._growth_due = False
         self._broken: BaseException | None = None
 
     def begin(self, item: Item) -> None:
@@ -63,9 +65,16 @@ class PoolCrew(Crew):
             raise self._told()
         self._queue.append(item)
         if self._idle >= len(self._queue):
-            self.changed.notify_all()
-        elif not self._starting:
+            self._work.notify()
+        elif not self._hands:
             self._grow()
+        elif not self._starting:
+            self._grow_soon()
+
+    def retire(self, cancel: bool = False) -> None:
+        super().retire(cancel)
+        with self.changed:
+            self._work.notify_all()
 
     def map(
         self, fn: Callable[..., Any], rows: list[tuple[Any, ...]], chunk: int, until: float | None
@@ -86,9 +95,17 @@ class PoolCrew(Crew):
 
     # --- threads --------------------------------------------------------------------------------------------------
 
+    def _grow_soon(self) -> None:
+        """One worker more, if calls still wait in a moment."""
+        with self.changed:
+            if not self._growth_due and self._hands < self._size:
+                self._growth_due = True
+                hub().later(GROWTH, self._grow)
+
     def _grow(self) -> None:
         """One worker more, if there may be one and calls wait for it."""
         with self.changed:
+            self._growth_due = False
             waiting = len(self._queue) - self._idle
             if waiting <= 0 or self._hands >= self._size or self._broken is not None:
                 return
@@ -109,13 +126,14 @@ class PoolCrew(Crew):
     def _live(self) -> None:
         """The life of a thread: a worker, and call after call in it; another worker should that one be lost."""
         worker = item = None
+        replaced = False
         try:
             try:
                 worker = self._allocation.worker()
             finally:
                 with self.changed:
                     self._starting -= 1
-            hub().later(GROWTH, self._grow)
+            self._grow_soon()
             while (item := self._next()) is not None:
                 if not worker.there():
                     worker.close()
@@ -124,11 +142,12 @@ class PoolCrew(Crew):
                     worker.do(item)
                 item = None  # else it would be kept until the next one comes
         except BaseException as error:  # told by the futures; in this thread nobody would see it
-            self._fail(error, item)
+            replaced = self._fail(error, item)
         finally:
             if worker is not None:
                 worker.close()
-            self._leave()
+            if not replaced:
+                self._leave()
 
     def _next(self) -> Item | None:
         with self.changed:
@@ -137,7 +156,7 @@ class PoolCrew(Crew):
                     return None
                 self._idle += 1
                 try:
-                    self.changed.wait()
+                    self._work.wait()
                 finally:
                     self._idle -= 1
             return self._queue.popleft()
@@ -145,7 +164,7 @@ class PoolCrew(Crew):
     def _leave(self) -> None:
         """The last one ends the job."""
         with self.changed:
-            if self._hands > 1 or (self._queue and not self.retired):
+            if self._hands > 1:
                 self._hands -= 1
                 return
         self._allocation.close()
@@ -154,21 +173,23 @@ class PoolCrew(Crew):
             self.changed.notify_all()
             self._left()
 
-    def _fail(self, error: BaseException, item: Item | None) -> None:
-        """No worker can be had here. Others go on, with its call, too; if there are none, all that waits fails."""
+    def _fail(self, error: BaseException, item: Item | None) -> bool:
+        """No worker can be had here. True if others go on, with its call, too; if there are none, all that waits fails."""
         with self.changed:
             if item is not None:
                 self._queue.appendleft(item)
             if self._hands - self._starting > 1 and not isinstance(error, PoolBroken):
-                self._size = self._hands - 1
-                self.changed.notify_all()
-                return
+                self._hands -= 1
+                self._size = self._hands
+                self._work.notify()
+                return True
             self._broken = self._broken or error
             failed = list(self._queue)
             self._queue.clear()
-            self.changed.notify_all()
+            self._work.notify_all()
         while failed:
             failed.pop(0).future.settle(None, self._told())
+        return False
 
     def _told(self) -> PoolBroken:
         error = self._broken
