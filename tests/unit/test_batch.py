@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import marshal
 import math
 import os
 import pickle
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 
 from outrider import Cancelled, ConfigError, FarError, Lost, Route, TimedOut
-from outrider.batch import State
+from outrider.batch import State, spool
+from outrider.far import loader, spooling
 from tests.samples import far_work
 
 
@@ -46,6 +49,33 @@ def test_an_element_that_ends_leaves_the_others_processes_alone(route: Route) ->
     jobs = route.map(far_work.returncode_of, [["sleep", "0.2"], ["sleep", "2"], ["sleep", "2"]], array=True)
     assert list(jobs.values(60)) == [0, 0, 0]
     jobs.clean()
+
+
+@pytest.mark.parametrize("kept", [b"", b"half of one", zlib.compress(marshal.dumps({"start": "exit(9)"}))])
+def test_what_is_kept_of_a_far_end_in_jobs_is_made_anew_if_it_is_not_whole(
+    route: Route, tmp_path: Path, kept: bytes
+) -> None:
+    assert route.submit(pow, 7, 2).result(30) == 49
+    (compiled,) = (tmp_path / ".outrider").glob("compiled-*")
+    good = compiled.read_bytes()
+    assert b"codes" in zlib.decompress(good)
+    compiled.write_bytes(kept)
+    assert route.submit(pow, 7, 2).result(30) == 49
+    assert compiled.read_bytes() == good
+
+
+def test_a_job_in_another_python_takes_the_sources(route: Route, python38: str) -> None:
+    start, calls = spool.packed(route, {}, route.settings, [[(pow, (7, 2), {})]], False)
+    there = subprocess.run(
+        [python38, "-c", loader.LOADER],
+        input=spooling.compiled(start) + calls[0],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    told = spool.AnswerReader(1 << 20, lambda *_: None)
+    told.feed(there.stdout)
+    (answer,) = told.answers.values()
+    assert spool.value_of(answer, route.settings, "here", b"") == 49
 
 
 def test_another_process_collects_it(route: Route) -> None:

@@ -9,10 +9,11 @@ PACKAGE = "_outrider_far"
 
 
 class SourceLoader:
-    """Loads a module of the far end from its source text; compiled only when something imports it."""
+    """Loads a module of the far end from its source text; compiled only when something imports it, if it is not yet."""
 
     def __init__(self, sources):
         self.sources = sources
+        self.codes = {}
 
     def find_spec(self, name, path=None, target=None):
         package, _, module = name.rpartition(".")
@@ -25,8 +26,11 @@ class SourceLoader:
         return None
 
     def exec_module(self, module):
-        source = self.get_source(module.__name__)
-        exec(compile(source, module.__spec__.origin, "exec", dont_inherit=True, optimize=2), module.__dict__)  # noqa: S102  # running source is what a loader is for
+        code = self.codes.get(module.__name__.rpartition(".")[2])
+        if code is None:
+            source = self.get_source(module.__name__)
+            code = compile(source, module.__spec__.origin, "exec", dont_inherit=True, optimize=2)
+        exec(code, module.__dict__)  # noqa: S102  # running source is what a loader is for
 
     def get_source(self, name):
         return self.sources[name.rpartition(".")[2]]
@@ -36,7 +40,15 @@ def start(sources):
     package = type(sys)(PACKAGE)
     package.__path__ = []
     sys.modules[PACKAGE] = package
-    sys.meta_path.insert(0, SourceLoader(sources))
+    loader = SourceLoader(sources)
+    sys.meta_path.insert(0, loader)
+    if "codes" in sources:  # of a job: its submit host has compiled them, for its own Python
+        import marshal
+        from _frozen_importlib_external import MAGIC_NUMBER
+
+        made_for, codes = sources.pop("codes")
+        if made_for == MAGIC_NUMBER:
+            loader.codes = marshal.loads(codes)  # they come the way the sources come
     __import__(PACKAGE + ".main")
     package.main.main()
 
