@@ -581,6 +581,16 @@ def test_a_future_has_its_job_and_leaves_no_files(route: Route, tmp_path: Path) 
     assert list((tmp_path / ".outrider" / "spool").iterdir()) == []
 
 
+def test_the_way_to_the_submit_host_may_break(jobs: RouteExecutor, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    futures = [jobs.submit(pool_work.until, str(go), number) for number in range(2)]
+    assert wait_for(futures[1].running, WAIT)
+    session = futures[0].job._watcher._session  # type: ignore[attr-defined]
+    os.kill(session.far.pid, signal.SIGKILL)
+    go.touch()
+    assert [future.result(WAIT) for future in futures] == [0, 1]
+
+
 def test_jobs_have_the_batchs_name(route: Route) -> None:
     with route.batch(name="train").executor() as executor:
         assert executor.submit(abs, -1).job.name == "train"  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ What waits to be submitted goes together, as an array: a loop over `submit` is n
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
@@ -17,7 +18,9 @@ from outrider.batch.hands import Hands
 from outrider.batch.job import BatchJob
 from outrider.batch.states import State
 from outrider.batch.submitting import check
+from outrider.batch.watching import OUTAGE
 from outrider.errors import OutriderError, Unserializable, VersionMismatch
+from outrider.hub import hub
 
 if TYPE_CHECKING:
     from outrider.batch.batch import Batch
@@ -29,6 +32,10 @@ READERS = 8
 """Threads that read what jobs have answered."""
 ENDING = 30.0
 """Seconds that the end of an executor waits for cancelled jobs to end, so that their files can be removed."""
+
+
+PAUSE, TRIES = 2.0, 5
+"""Seconds until the submit host is asked again when that failed, and how often an answer is fetched."""
 
 
 class JobFuture(CallFuture[T]):
@@ -179,12 +186,17 @@ class JobCrew(Crew):
         together.follow()
 
 
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, OutriderError) and error.transient
+
+
 class Together:
     """Jobs that were submitted together, and the futures that wait for them."""
 
     def __init__(self, crew: JobCrew, jobs: Sequence[tuple[CallFuture[Any], BatchJob]]) -> None:
         self._crew = crew
         self._jobs = dict(enumerate(jobs))
+        self._since = time.monotonic()
         self._reading = 0
         self._look_due = self._cancel_due = self._closed = False
         self._lot, self._watcher = jobs[0][1]._lot, jobs[0][1]._watcher
@@ -194,11 +206,14 @@ class Together:
             future.given(job, self)
 
     def follow(self) -> None:
-        """Have the futures settled as the jobs end."""
+        """Have the futures settled as the jobs end. A submit host that cannot be reached just now is tried again."""
         try:
             self._watcher.watch(self._lot)
         except BaseException as error:
-            self._fail(error)
+            if _may_pass(error) and time.monotonic() - self._since < OUTAGE:
+                hub().later(PAUSE, lambda: self._crew.readers.do(self.follow))
+            else:
+                self._fail(error)
             return
         with self._lot.changed:
             self._lot.callbacks.append(self._news)
@@ -239,11 +254,17 @@ class Together:
 
     @staticmethod
     def _settle(future: CallFuture[Any], job: BatchJob) -> None:
+        tries = TRIES
         try:
-            if not future.cancelled():
-                future.settle(job.result(), None)
-        except BaseException as error:
-            future.settle(None, error)
+            while not future.done():
+                try:
+                    future.settle(job.result(), None)
+                except BaseException as error:
+                    tries -= 1
+                    if not tries or not _may_pass(error) or job._known().state is State.LOST:
+                        future.settle(None, error)
+                if not future.done():
+                    time.sleep(PAUSE)
         finally:  # an error's traceback has this frame, which would keep them in a circle
             del future, job
 

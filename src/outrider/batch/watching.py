@@ -90,6 +90,8 @@ class Watcher:
             far = self._session
             if far is not None and not far.connection.over and not far.connection.closed:
                 return far
+            if far is not None:  # it broke: what is left of it is closed
+                far.close()
             fresh = Session(self.chain, self.options)
             with self._lock:
                 self._session, self._known_there = fresh, set()
