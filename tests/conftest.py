@@ -70,6 +70,8 @@ def _nothing_left_in_this_process(request: pytest.FixtureRequest) -> Iterator[No
     """A test that leaves threads or child processes behind fails, unless it is marked `leaks(reason)`."""
     threads, processes = set(threading.enumerate()), children(os.getpid())
     yield
+    if (watching := sys.modules.get("outrider.batch.watching")) is not None:
+        watching.rest()  # the next test may have another home
     if request.node.get_closest_marker("leaks"):
         return
 

@@ -146,3 +146,48 @@ def test_an_item_is_cancelled_and_only_what_is_missing_submitted_again(route: Ro
     jobs.cancel()
     assert jobs.wait(30)
     jobs.clean()
+
+
+class Steps:
+    """Counts for some seconds, and goes on from where it was asked to stop."""
+
+    def __init__(self) -> None:
+        self.reached = self.stops = 0
+
+    def __call__(self, top: int) -> tuple[int, int]:
+        while self.reached < top:
+            self.reached += 1
+            time.sleep(0.1)
+        return self.reached, self.stops
+
+    def checkpoint(self, top: int) -> None:
+        self.stops += 1
+
+
+def started_again(job: BatchJob) -> None:
+    """Wait until it is queued once more, and let it start now: Slurm keeps such a job waiting for two minutes."""
+    until = time.monotonic() + 60
+    while job.standing() != (State.PENDING, "BeginTime"):
+        assert time.monotonic() < until, job.standing()
+        time.sleep(0.2)
+    subprocess.run(["scontrol", "update", f"JobId={job.id}", "StartTime=now"], check=True)
+
+
+def test_before_the_time_is_up_a_checkpoint_is_asked_for_and_the_job_goes_on_from_it(route: Route) -> None:
+    limited = Route(hops.slurm(time="1m"))
+    job = limited.batch(warn=58).submit(Steps(), 450)
+    started_again(job)
+    assert job.result(60) == (450, 1)
+    job.clean()
+
+
+def test_a_job_that_is_preempted_goes_on_from_its_checkpoint(route: Route) -> None:
+    job = route.submit(Steps(), 60)
+    while job.state is not State.RUNNING:
+        time.sleep(0.1)
+    time.sleep(2)
+    subprocess.run(["scontrol", "requeue", job.id], check=True)  # as preemption does
+    started_again(job)
+    reached, stops = job.result(60)
+    assert (reached, stops) == (60, 1)
+    job.clean()

@@ -59,6 +59,17 @@ class Watcher:
                 found = self._lots[key] = Lot(key, self.scheduler, limit)
             return found
 
+    def rest(self) -> None:
+        """Do not linger: if nobody needs the way, it is closed when this returns."""
+        with self._stir:
+            thread = self._thread
+            if self._users or self._waited:
+                return
+            self._used = -LINGER
+            self._stir.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(LINGER)
+
     def disinherit(self) -> None:
         """In a forked child: neither the thread nor the way is its own."""
         self._lock = threading.RLock()
@@ -304,6 +315,14 @@ class Watcher:
 
 _watchers: list[Watcher] = []
 _watchers_lock = threading.Lock()
+
+
+def rest() -> None:
+    """Close the ways to submit hosts that nobody needs just now, instead of after LINGER seconds."""
+    with _watchers_lock:
+        watchers = list(_watchers)
+    for watcher in watchers:
+        watcher.rest()
 
 
 _ended: list[bool] = []
