@@ -49,6 +49,20 @@ def test_an_array_in_the_queue_is_cancelled_with_the_executor(slurm: Any) -> Non
     assert wait_for(lambda: slurm.jobs() <= before, 10)
 
 
+def test_what_was_cancelled_is_cancelled_before_the_program_ends(slurm: Any) -> None:
+    before = slurm.jobs()
+    code = (
+        "from outrider import Route, slurm\n"
+        "executor = Route(slurm(extra=['--hold'])).executor(); future = executor.submit(abs, -1)\n"
+        "print(future.job.id); executor.shutdown(wait=False, cancel_futures=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], timeout=WAIT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().isdigit()
+    assert wait_for(lambda: slurm.jobs() <= before, 5)
+
+
 def test_a_call_that_waits_in_the_queue_is_cancelled_with_its_job(slurm: Any) -> None:
     with Route(hops.slurm(extra=["--hold"])).executor() as executor:
         future = executor.submit(abs, -1)

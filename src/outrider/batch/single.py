@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from outrider.batch.crew import CallFuture, Crew, Item
@@ -97,6 +98,7 @@ class JobCrew(Crew):
         self._queue: deque[Item] = deque()
         self._submitting = 0
         self._open: set[Together] = set()
+        self._cancelling = 0
         self._alone = False
 
     def new_future(self) -> CallFuture[Any]:
@@ -124,9 +126,27 @@ class JobCrew(Crew):
     def at_exit(self) -> None:
         """Who has left the executor leaves its jobs, too, once they are submitted: these outlive the program."""
         with self.changed:
-            self.changed.wait_for(lambda: not self._unsubmitted() and (self._alone or not self.under_way))
+            self.changed.wait_for(self._can_be_left if self._alone else lambda: not self.under_way)
             if not self._alone:
                 self.changed.wait_for(self.ended, ENDING)
+
+    def _can_be_left(self) -> bool:
+        return not (self._unsubmitted() or self._cancelling)
+
+    def cancel(self, together: Together) -> None:
+        """Cancel those jobs of these that nobody waits for, in the background."""
+        with self.changed:
+            self._cancelling += 1
+        self.cleaners.do(self._cancel, together)
+
+    def _cancel(self, together: Together) -> None:
+        try:
+            with suppress(OutriderError, OSError):
+                together.cancel()
+        finally:
+            with self.changed:
+                self._cancelling -= 1
+                self.changed.notify_all()
 
     def opened(self, together: Together, is_open: bool) -> None:
         """Jobs are looked after from now on, or not any more."""
@@ -153,7 +173,7 @@ class JobCrew(Crew):
         """The next calls that can go together: of the same function, and as many to a job."""
         taken: list[Item] = []
         while self._queue and len(taken) < MOST * self._queue[0].chunk:
-            if taken and (self._queue[0].fn, self._queue[0].chunk) != (taken[0].fn, taken[0].chunk):
+            if taken and not _alike(self._queue[0], taken[0]):
                 break
             item = self._queue.popleft()
             if not item.future.cancelled():
@@ -184,6 +204,12 @@ class JobCrew(Crew):
             jobs = self.batch.map_calls(calls, chunk=items[0].chunk)
         together = Together(self, [(item.future, job) for item, job in zip(items, jobs, strict=True)])
         together.follow()
+
+
+def _alike(one: Item, other: Item) -> bool:
+    """Whether two calls can be of one array. A method is another object each time that it is looked up."""
+    same = one.fn is other.fn or (type(one.fn) is type(other.fn) is MethodType and one.fn == other.fn)
+    return same and one.chunk == other.chunk
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -261,7 +287,8 @@ class Together:
                     future.settle(job.result(), None)
                 except BaseException as error:
                     tries -= 1
-                    if not tries or not _may_pass(error) or job._known().state is State.LOST:
+                    its_own = job._call in job._live().answers or job._known().state is State.LOST
+                    if not tries or its_own or not _may_pass(error):
                         future.settle(None, error)
                 if not future.done():
                     time.sleep(PAUSE)
@@ -302,24 +329,18 @@ class Together:
         with self._lot.changed:
             due, self._cancel_due = self._cancel_due, True
         if not due:
-            self._crew.cleaners.do(self._cancel)
+            self._crew.cancel(self)
 
-    def _cancel(self) -> None:
-        """Calls that share a job with one that is still wanted go on."""
-        with suppress(OutriderError, OSError):
-            with self._lot.changed:
-                self._cancel_due = False
-            self._watcher.refresh(self._lot)
-            with self._lot.changed:
-                wanted = {job._element for future, job in self._jobs.values() if not future.cancelled()}
-                unwanted = {
-                    job._element for future, job in self._jobs.values() if future.cancelled()
-                } - wanted
-            ids = self._lot.ids(sorted(unwanted) if wanted else None)
-            if unwanted and ids:
-                asked = {
-                    "key": self._lot.key,
-                    "indices": sorted(unwanted) if wanted else None,
-                    "argv": self._watcher.scheduler.cancel(ids),
-                }
-                self._watcher.ask("cancel", asked)
+    def cancel(self) -> None:
+        """Cancel what was given up. Calls that share a job with one that is still wanted go on."""
+        with self._lot.changed:
+            self._cancel_due = False
+        self._watcher.refresh(self._lot)
+        with self._lot.changed:
+            wanted = {job._element for future, job in self._jobs.values() if not future.cancelled()}
+            unwanted = {job._element for future, job in self._jobs.values() if future.cancelled()} - wanted
+        chosen = sorted(unwanted) if wanted else None
+        ids = self._lot.ids(chosen)
+        if unwanted and ids:
+            argv = self._watcher.scheduler.cancel(ids)
+            self._watcher.ask("cancel", {"key": self._lot.key, "indices": chosen, "argv": argv})
