@@ -11,7 +11,7 @@ bridge_fail() {
 
 # A redirection that fails ends a POSIX shell: this says why, wherever it was.
 trap '[ "$done" ] || { printf "outrider bridge: the server in %s is gone\n" "$dir" >&2; exit 125; }' EXIT
-done='' sig='' script='' nostdin='' copying='' in_pid='' out_pid='' err_pid=''
+done='' sig='' script='' nostdin='' copied='' in_pid='' out_pid='' err_pid=''
 
 # sbatch's script lies here; the host gets a copy, of the same name since jobs are called after it. Sets `script`, the word
 # that names it, and `script_at`.
@@ -122,7 +122,8 @@ run_fifo() {
     done
     # The server looks at 3, 4 and 2 of this process: 1 is another one's while a builtin writes.
     exec 4>&1
-    printf 'run\n' >&8
+    printf 'run %s\n' "${OUTRIDER_BRIDGE_KEEP-}" >&8
+    printf 'run\n' 1<>"$slot/go"
     while :; do
         if ! read -r verb rest <&7; then
             [ "$sig" ] && sig='' && continue
@@ -130,38 +131,35 @@ run_fifo() {
             bridge_fail "the server in $dir has ended; start it again on the host"
         fi
         case $verb in
+        copy) copied=$rest ;; # streams that the command could not be given as they are, as it was the others
         go)
-            # Streams that the command could not be given as they are. Of the others it has this process's own pipes.
-            case $rest in *i*)
+            case $copied in *i*)
                 cat <&3 >&9 3<&- 4>&- 5<&- 6<&- 7<&- 8>&- &
                 in_pid=$!
                 ;;
             esac
             exec 9>&- 3<&- 4>&-
-            case $rest in *o*)
+            case $copied in *o*)
                 cat <&5 5<&- 6<&- 7<&- 8>&- &
                 out_pid=$!
                 ;;
             esac
-            case $rest in *e*)
-                cat <&6 >&2 5<&- 6<&- 7<&- 8>&- &
+            exec 5<&-
+            ;;
+        late)
+            case $copied in *e*)
+                cat <&6 >&2 6<&- 7<&- 8>&- &
                 err_pid=$!
                 ;;
             esac
-            exec 5<&- 6<&-
-            copying=1
+            exec 6<&-
             ;;
         exit)
             stop_copying
             said=${rest#* } rest=${rest%% *}
-            if [ "$copying" ]; then
-                [ "$out_pid" ] && finish "$out_pid"
-                [ "$err_pid" ] && finish "$err_pid"
-            else
-                # It was over before any copying: what it said lies in the pipes.
-                case $said in *e*) cat <&6 >&2 ;; esac
-                case $said in *o*) cat <&5 ;; esac
-            fi
+            # Where nothing copies yet, what it said lies in the pipes.
+            if [ "$err_pid" ]; then finish "$err_pid"; else case $said in *e*) cat <&6 >&2 ;; esac fi
+            if [ "$out_pid" ]; then finish "$out_pid"; else case $said in *o*) cat <&5 ;; esac fi
             done=1
             exit "$rest"
             ;;

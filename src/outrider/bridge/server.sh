@@ -6,8 +6,8 @@
 #   server      what is served: protocol, carrier, token, patterns of variables, commands that read no stdin; the server's pid
 #   head        "LOW HIGH": numbers of the slots that may be free
 #   NUMBER/     one request, a slot. claim: made by a client, and only once: the slot is then its. req: words that end in NUL;
-#               script: sbatch's. fifo: in, out, err; ctl ("run", then signals to the command; its end is the client's end);
-#               end (the outcome, whose end is the server's end). files: the same names, growing; go, when req is complete;
+#               script: sbatch's. fifo: in, out, err; go ("run"); ctl ("run", then signals to the command; its end is the
+#               client's end); end (the outcome, whose end is the server's end). files: the same names, growing; go, when req is complete;
 #               in.end, when stdin is; live, bye
 #   reqs, more  fifo: "more" when no slot is free; answered on `more`
 #   beat        files: changes while the server lives
@@ -129,6 +129,7 @@ permitted() { # NAME WORD...
     fi
     for word; do
         [[ -z $first && $word != -* ]] && first=$word
+        [[ ${deny[$name]-} ]] || continue
         while IFS= read -r pattern; do
             # shellcheck disable=SC2053 # it is a pattern
             if [[ $pattern && $word == $pattern ]]; then
@@ -185,8 +186,8 @@ json() { # sets `quoted`
     quoted=\"$quoted\"
 }
 
-note() { # EVENT OUTCOME: one line, written at once, of the request in `id`, `name`, `words`, `cwd`
-    local line word list=
+note() { # EVENT OUTCOME: one line, written at once, of the request in `id`, `name`, `words`, `cwd`; sets `described`
+    local word list=
     [[ $audit ]] || return 0
     # A line is one write, so that those of many requests never mix: long lists are cut.
     for word in "$name" "${words[@]+"${words[@]:0:100}"}"; do
@@ -195,19 +196,26 @@ note() { # EVENT OUTCOME: one line, written at once, of the request in `id`, `na
         ((${#list} > 3000)) && break
     done
     json "$cwd"
-    printf -v line '{"time":"%(%Y-%m-%dT%H:%M:%S%z)T","event":"%s","id":"%s","argv":[%s],"words":%d,"cwd":%s,"outcome":"%s"}\n' \
-        -1 "$1" "$id" "${list:1}" $((${#words[@]} + 1)) "$quoted" "$2"
+    described="\"argv\":[${list:1}],\"words\":$((${#words[@]} + 1)),\"cwd\":$quoted"
+    note_again "$1" "$2"
+}
+
+note_again() { # EVENT OUTCOME: of what is in `described`
+    local line
+    [[ $audit ]] || return 0
+    printf -v line '{"time":"%(%Y-%m-%dT%H:%M:%S%z)T","event":"%s","id":"%s",%s,"outcome":"%s"}\n' -1 "$1" "$id" "$described" "$2"
     printf '%s' "$line" >>"$audit"
 }
 
 # ---- one request; runs in a process of its own ----
 
-why='' name='' cwd='' keep='' merged='' map='' stdin='' token_given='' client='' script=''
+why='' name='' cwd='' keep='' merged='' map='' stdin='' token_given='' client='' script='' described=''
 words=() variables=()
 
 translate() { # PATH: sets `translated`, by the container's binds (lines of INSIDE=OUTSIDE, longest first)
     local inside outside
     translated=$1
+    [[ $map ]] || return
     while IFS='=' read -r inside outside; do
         if [[ $inside && ($1 == "$inside" || $1 == "${inside%/}"/*) ]]; then
             translated=${outside%/}${1#"${inside%/}"}
@@ -256,7 +264,7 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
     permitted "$name" "${words[@]+"${words[@]}"}" || return 1
     translate "$cwd"
     cwd=$translated
-    while IFS= read -r option; do
+    [[ $map && ${paths[$name]-} ]] && while IFS= read -r option; do
         [[ $option ]] || continue
         for ((i = 0; i < ${#words[@]}; i++)); do
             if [[ ${words[i]} == "$option" && $((i + 1)) -lt ${#words[@]} ]]; then
@@ -287,13 +295,22 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
     return 1
 }
 
-# Runs beside the command: has the client copy its streams, hands its signals on; when it is gone, ends the command.
-watch_fifo() { # PGID
-    local signal
-    if [[ $copied ]]; then
-        nap .001 # most commands that say nothing are over by then, and nothing needs to be copied
-        printf 'go %s\n' "$copied" >&"$end"
-    fi
+# Waits beside the command: has the client copy its streams, hands its signals on; when it is gone, ends the command.
+watch_fifo() { # PGID DIR
+    local signal='' keep='' drain errors
+    exec 5<>"$2/ctl" {drain}<"$2/out" {errors}<"$2/err" 7>&- 8>&-
+    until IFS=' ' read -r -n 64 -t 30 signal keep <&5; do
+        kill -s 0 "$main" 2>/dev/null || return
+    done
+    exec 3>&-
+    # From now on, its end is the client's end; and what the command prints is the client's to read.
+    exec 4<"$2/ctl" 5<&4 4<&-
+    [[ $keep ]] || exec {drain}<&- {errors}<&-
+    nap .003 # most commands that say nothing are over by then, and nothing needs to be copied
+    until [[ -s $2.told ]]; do nap .003; done
+    printf 'go\n' >&"$end"
+    nap .02
+    printf 'late\n' >&"$end"
     while IFS= read -r -n 64 signal <&5; do pass_on "$signal" "$1"; done
     if [[ $keep ]]; then
         tool cat <&"$drain" >/dev/null & # what it still prints must not hold it up
@@ -314,10 +331,10 @@ reach() { # DESCRIPTOR-OF-THE-CLIENT r|w
     [[ -p /dev/fd/9 && /dev/fd/9 -ef $there ]]
 }
 
-connect() { # the command's streams: 6, 7 and 8; `copied` names those that the client copies
+connect() { # DIR: the command's streams: 6, 7 and 8; `copied` names those that the client copies
     local near=''
     copied=
-    [[ ! $keep && $client =~ ^[0-9]{1,9}$ && /proc/$client/fd/8 -ef /dev/fd/5 ]] && near=1
+    [[ ! $keep && $client =~ ^[0-9]{1,9}$ && /proc/$client/fd/8 -ef $1/ctl ]] && near=1
     if [[ $stdin == none ]]; then
         exec 6</dev/null
     elif reach 3 r; then
@@ -357,63 +374,58 @@ end_group() { # PGID
 # Sleeps without a program: nobody ever writes to this pipe.
 nap() { read -r -t "$1" -u "$never" _; }
 
-work() { # NUMBER END: waits for request NUMBER, and runs it; END is the descriptor that its outcome is written to
-    local end=$2 dir=$own/$1 pid='' watcher='' status drain='' errors='' said='' copied verb request
-    id=$1
-    let_go
-    # Opened for both first, then for one: so no open waits for a client that is gone.
-    exec 4<>"$dir/in" 6<"$dir/in" 4<>"$dir/out" 7>"$dir/out" {drain}<"$dir/out" 4<>"$dir/err" 8>"$dir/err" {errors}<"$dir/err" \
-        4<>"$dir/ctl" 5<"$dir/ctl" {request}<"$dir/req" || return
-    verb=
-    until IFS= read -r -n 8 -t 30 verb <&5; do
+become() { # DIR: waits for a request, and becomes its command
+    local verb='' copied request told
+    exec {request}<"$1/req" {told}>"$1.told"
+    until IFS= read -r -n 8 -t 30 verb <&"$go"; do
         kill -s 0 "$main" 2>/dev/null || exit
     done
-    # From now on, its end is the client's end.
-    exec 4>&-
     if ! kill -s 0 "$main" 2>/dev/null; then
         printf 'fail the server in %s has ended; start it again on the host\n' "$dir" >&"$end"
         exit
     fi
-    printf 'taken %s\n' "$id" >&3
     if ! prepare "$request"; then
         note refused "refused"
+        printf 'taken %s\n' "$id" >&3
         printf 'fail %s\n' "${why//$'\n'/ }" >&"$end"
-        return
+        exit
     fi
-    connect
-    # What the command prints is the client's to read; only if it may go, somebody else must be there.
-    [[ $keep ]] || exec {drain}<&- {errors}<&-
+    connect "$1"
+    [[ $copied ]] && printf 'copy %s\n' "$copied" >&"$end"
+    note started "started"
+    printf '%s\n' "$described" >&"$told"
+    printf 'taken %s\n' "$id" >&3
+    exec <&6 >&7 2>&8 3>&- 6<&- 7>&- 8>&- {go}>&- {end}>&- {never}<&- {request}<&- {told}>&-
+    exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
+}
+
+work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end` are open
+    local at=$own/$1 pid watcher status drain errors said=''
+    id=$1
+    let_go
+    # Opened for both first, then for one: so no open waits for a client that is gone.
+    exec 4<>"$at/in" 6<"$at/in" 4<>"$at/out" 7>"$at/out" 4<>"$at/err" 8>"$at/err" || return
     set -m
-    (
-        exec <&6 >&7 2>&8 3>&- 5<&- 6<&- 7>&- 8>&- {end}>&- {never}<&- {request}<&-
-        [[ $keep ]] && exec {drain}<&- {errors}<&-
-        exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
-    ) &
+    become "$at" 4>&- &
     pid=$!
-    exec 6<&-
-    (
-        exec 3>&- 7>&- 8>&-
-        watch_fifo "$pid"
-    ) &
+    set +m
+    # `out` and `err` may be opened for reading without waiting: 7 and 8 are there.
+    watch_fifo "$pid" "$at" 4>&- 6<&- &
     watcher=$!
+    exec 4>&- 6<&- {go}>&-
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
-    set +m
-    note started "started"
     finish "$pid"
     kill -s KILL "$watcher" 2>/dev/null
+    [[ -s $at.told ]] || return 0 # it never came to that
     # What was printed and not copied yet lies in the pipes, and needs to be read only if there is any.
-    if [[ $copied == *o* ]]; then
-        exec {drain}<"$dir/out"
-        read -r -t 0 -u "$drain" && said+=o
-    fi
-    if [[ $copied == *e* ]]; then
-        exec {errors}<"$dir/err"
-        read -r -t 0 -u "$errors" && said+=e
-    fi
+    exec {drain}<"$at/out" {errors}<"$at/err"
+    read -r -t 0 -u "$drain" && said+=o
+    read -r -t 0 -u "$errors" && said+=e
     exec 7>&- 8>&-
     printf 'exit %s %s\n' "$status" "$said" >&"$end"
-    note ended "$status"
+    IFS= read -r described <"$at.told" && note_again ended "$status"
+    return 0
 }
 
 # The same with plain files: they grow, and both sides look again and again.
@@ -451,7 +463,7 @@ answer_files() { # NUMBER
     finish "$pid"
     printf 'exit %s\n' "$status" >"$dir/end"
     kill -s KILL "$watcher" ${pump:+"$pump"} 2>/dev/null
-    note ended "$status"
+    note_again ended "$status"
 }
 
 grow() { # DIR: copies the client's stdin while it arrives
@@ -501,7 +513,7 @@ make_slots() { # LOW HIGH: the host's own files, and then, all of them at once, 
     for ((n = $1; n <= $2; n++)); do
         dirs+=("$own/$n")
         shown+=("$host/new/$n")
-        [[ $carrier == files ]] || fifos+=("$own/$n/in" "$own/$n/out" "$own/$n/err" "$own/$n/ctl" "$own/$n/end")
+        [[ $carrier == files ]] || fifos+=("$own/$n/in" "$own/$n/out" "$own/$n/err" "$own/$n/ctl" "$own/$n/go" "$own/$n/end")
     done
     tool mkdir -- "${dirs[@]}" || return
     [[ $carrier == files ]] || tool mkfifo -- "${fifos[@]}" || return
@@ -528,7 +540,7 @@ drop_idle() {
 }
 
 drop() { # PID: of a process that waits; nothing is said of its end
-    (($1)) && disown "$1" 2>/dev/null && kill -s KILL "$1" 2>/dev/null
+    (($1)) && disown "$1" 2>/dev/null && kill -s TERM "$1" 2>/dev/null
 }
 
 # Slots that were claimed and then left: their client died before it asked. Looked at twice, a while apart.
@@ -553,7 +565,7 @@ remove() {
         local n here=() own_ones=() moved=()
         for n in "${gone[@]}"; do
             here+=("./$n")
-            own_ones+=("$own/$n" "$host/scripts/$n")
+            own_ones+=("$own/$n" "$own/$n.told" "$host/scripts/$n")
             moved+=("$host/gone/$n")
         done
         # First out of reach at once, so that nobody claims what is half gone.
@@ -578,13 +590,14 @@ fill() { # more slots, made beside the loop, which hears "filled HIGH"
 
 # Processes that wait for a request, each at a slot of its own: what a request then costs is one fork.
 replenish() { # [MORE]
-    local n fd count=0
+    local n end go count=0
     while ((${#free[@]} < idle + ${1:-0} && ${#free[@]} + running < jobs && worker < made)); do
         n=$worker worker=$((worker + 1)) count=$((count + 1))
-        exec {fd}<>"$own/$n/end"
-        (work "$n" "$fd" && printf 'done %s\n' "$n" >&3) &
+        # Held from here on: what a client writes there before all is ready is not lost, and it sees that somebody is there.
+        exec {end}<>"$own/$n/end" {go}<>"$own/$n/go"
+        (work "$n" && printf 'done %s\n' "$n" >&3) &
         free[n]=$!
-        exec {fd}>&-
+        exec {end}>&- {go}>&-
     done
     ((made - worker >= idle)) || fill
     ((count)) || return
@@ -646,7 +659,7 @@ hear_clients() {
 
 serve_fifo() {
     local verb number
-    idle=$((jobs < 8 ? jobs : 8)) worker=$next made=$next
+    idle=$((jobs < 6 ? jobs : 6)) worker=$next made=$next
     hear_clients &
     hearing=$!
     make_slots "$next" $((next + 15)) || die "cannot make FIFOs in $root; try --carrier files"
