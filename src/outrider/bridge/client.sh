@@ -122,8 +122,8 @@ run_fifo() {
     done
     # The server looks at 3, 4 and 2 of this process: 1 is another one's while a builtin writes.
     exec 4>&1
+    printf '\n' 1<>"$slot/go"
     printf 'run %s\n' "${OUTRIDER_BRIDGE_KEEP-}" >&8
-    printf 'run\n' 1<>"$slot/go"
     while :; do
         if ! read -r verb rest <&7; then
             [ "$sig" ] && sig='' && continue

@@ -170,6 +170,10 @@ env_permitted() { # NAME
 
 json() { # sets `quoted`
     local text=$1 i char code
+    if [[ $1 != *[^\ !\#-\[\]-~]* ]]; then
+        quoted=\"$1\"
+        return
+    fi
     quoted=${text//\\/\\\\}
     quoted=${quoted//\"/\\\"}
     if [[ $quoted == *[^\ -~]* ]]; then
@@ -301,12 +305,15 @@ watch_fifo() { # PGID DIR
     exec 5<>"$2/ctl" {drain}<"$2/out" {errors}<"$2/err" 7>&- 8>&-
     until IFS=' ' read -r -n 64 -t 30 signal keep <&5; do
         kill -s 0 "$main" 2>/dev/null || return
+        # The client may have died between its two words.
+        [[ -s $2.told ]] && break
     done
-    exec 3>&-
     # From now on, its end is the client's end; and what the command prints is the client's to read.
     exec 4<"$2/ctl" 5<&4 4<&-
     [[ $keep ]] || exec {drain}<&- {errors}<&-
     nap .003 # most commands that say nothing are over by then, and nothing needs to be copied
+    printf 'taken %s\n' "$id" >&3
+    exec 3>&-
     until [[ -s $2.told ]]; do nap .003; done
     printf 'go\n' >&"$end"
     nap .02
@@ -386,7 +393,6 @@ become() { # DIR: waits for a request, and becomes its command
     fi
     if ! prepare "$request"; then
         note refused "refused"
-        printf 'taken %s\n' "$id" >&3
         printf 'fail %s\n' "${why//$'\n'/ }" >&"$end"
         exit
     fi
@@ -394,7 +400,6 @@ become() { # DIR: waits for a request, and becomes its command
     [[ $copied ]] && printf 'copy %s\n' "$copied" >&"$end"
     note started "started"
     printf '%s\n' "$described" >&"$told"
-    printf 'taken %s\n' "$id" >&3
     exec <&6 >&7 2>&8 3>&- 6<&- 7>&- 8>&- {go}>&- {end}>&- {never}<&- {request}<&- {told}>&-
     exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
 }
@@ -412,18 +417,22 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
     # `out` and `err` may be opened for reading without waiting: 7 and 8 are there.
     watch_fifo "$pid" "$at" 4>&- 6<&- &
     watcher=$!
+    disown "$watcher"
     exec 4>&- 6<&- {go}>&-
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
     finish "$pid"
-    kill -s KILL "$watcher" 2>/dev/null
-    [[ -s $at.told ]] || return 0 # it never came to that
+    if [[ ! -s $at.told ]]; then # it never came to that
+        kill -s KILL "$watcher" 2>/dev/null
+        return 0
+    fi
     # What was printed and not copied yet lies in the pipes, and needs to be read only if there is any.
     exec {drain}<"$at/out" {errors}<"$at/err"
     read -r -t 0 -u "$drain" && said+=o
     read -r -t 0 -u "$errors" && said+=e
     exec 7>&- 8>&-
     printf 'exit %s %s\n' "$status" "$said" >&"$end"
+    kill -s KILL "$watcher" 2>/dev/null
     IFS= read -r described <"$at.told" && note_again ended "$status"
     return 0
 }
@@ -628,9 +637,14 @@ handle() { # VERB NUMBER: one line that came in
         ((${#free[@]} > idle / 2)) || replenish
         ;;
     done)
-        [[ ${pids[$2]-} ]] || return
-        unset "pids[$2]"
-        running=$((running - 1))
+        if [[ ${pids[$2]-} ]]; then
+            unset "pids[$2]"
+            running=$((running - 1))
+        elif [[ ${free[$2]-} ]]; then # over before the other word came
+            unset "free[$2]" "claimed_at[$2]"
+        else
+            return
+        fi
         gone+=("$2")
         ((${#free[@]} > idle / 2 && !asked)) || replenish "$asked"
         ((${#gone[@]} < 16)) || remove
