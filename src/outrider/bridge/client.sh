@@ -11,7 +11,7 @@ bridge_fail() {
 
 # A redirection that fails ends a POSIX shell: this says why, wherever it was.
 trap '[ "$done" ] || { printf "outrider bridge: the server in %s is gone\n" "$dir" >&2; exit 125; }' EXIT
-done='' sig='' script='' nostdin='' copied='' in_pid='' out_pid='' err_pid=''
+done='' sig='' script='' nostdin='' near='' boot='' copied='' in_pid='' out_pid='' err_pid=''
 
 # sbatch's script lies here; the host gets a copy, of the same name since jobs are called after it. Sets `script`, the word
 # that names it, and `script_at`.
@@ -170,7 +170,7 @@ run_fifo() {
 
 # Plain files: looked at again and again, and slower the longer it takes.
 run_files() {
-    looks=0 step=.002 quiet_for=0 seen=''
+    step=2 spent=0 looks=0 seen='' seen_at=0
     exec 5<"$slot/out" 6<"$slot/err"
     for signal in HUP INT QUIT TERM USR1 USR2; do
         # shellcheck disable=SC2064
@@ -182,14 +182,22 @@ run_files() {
         { cat <&3 3<&-; printf 'end\n' >"$slot/in.end"; } >"$slot/in" 5<&- 6<&- 8>&- &
         in_pid=$!
     fi
-    while ! { read -r verb rest <"$slot/end"; }; do
-        looks=$((looks + 1))
-        case $looks in 20) step=.01 ;; 80) step=.05 ;; 600) step=.2 ;; esac
-        if [ "$looks" -gt 20 ] && [ $((looks % 5)) = 0 ]; then
-            copy_grown || forward PIPE
+    while ! ended; do
+        looks=$((looks + 1)) spent=$((spent + step + 1))
+        # Not at once: most commands have ended by then. And not each time: to copy takes a process.
+        if [ "$looks" -gt 4 ]; then
+            [ $((looks % 3)) != 0 ] || copy_grown || forward PIPE
             watch_server
         fi
-        sleep "$step" || sleep 1
+        case $step in
+        ?) pause=.00$step ;;
+        ??) pause=.0$step ;;
+        *) pause=.$step ;;
+        esac
+        sleep "$pause" || sleep 1
+        step=$((step * 2))
+        if [ $step -gt 40 ]; then step=40; fi
+        if [ $spent -gt 20000 ]; then step=200; fi
     done
     stop_copying
     # Opened anew, so that a network file system looks whether they have grown.
@@ -201,28 +209,55 @@ run_files() {
     exit "$rest"
 }
 
+# Looked at some times in a row, which costs less than one more `sleep`.
+ended() {
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
+        if read -r verb rest <"$slot/end"; then return 0; fi
+    done
+    return 1
+}
+
 copy_grown() {
     if [ -s "$slot/err" ]; then cat <&6 >&2; fi
     if [ -s "$slot/out" ]; then cat <&5; fi
 }
 
+# Of the command, once it runs, a process of its own on the host has its heartbeat; before that, the server.
 watch_server() {
     printf '%s\n' "$looks" >"$slot/live"
-    beat=''
-    { read -r beat <"$dir/v1/beat"; } 2>/dev/null
-    if [ "$beat" ] && [ "$beat" != "$seen" ]; then
-        seen=$beat quiet_for=0
-    else
-        quiet_for=$((quiet_for + 1))
-        # Each look took a twentieth of a second at first, then a fifth; five of them lie between.
-        [ "$looks" -lt 100 ] || [ $quiet_for -lt 16 ] || bridge_fail "the server in $dir has ended; start it again on the host"
+    here
+    beat='' holder=''
+    { read -r beat holder <"$slot/beat"; } 2>/dev/null
+    if [ "$near" = yes ]; then
+        if [ "$beat" ]; then [ -d "/proc/$holder" ]; else [ "/proc/$pid/cwd" -ef "$dir/v1" ]; fi && return
+        ended && return # in the meantime
+        bridge_fail "the server in $dir has ended; start it again on the host"
     fi
+    [ "$beat" ] || { read -r beat <"$dir/v1/beat"; } 2>/dev/null
+    if [ "$beat" ] && [ "$beat" != "$seen" ]; then
+        seen=$beat seen_at=$spent
+    elif [ $((spent - seen_at)) -gt 2500 ]; then
+        bridge_fail "the server in $dir has ended; start it again on the host"
+    fi
+}
+
+# Whether the server's processes are seen from here: it is at work in the bridge's folder; or this is its machine, and its
+# space of process ids. Sets `near`.
+here() {
+    [ "$near" ] && return
+    near=no
+    if [ "/proc/$pid/cwd" -ef "$dir/v1" ]; then
+        near=yes
+        return
+    fi
+    { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+    if [ "$boot" = "$its_boot" ] && [ "$space" ] && [ "$(readlink /proc/self/ns/pid 2>/dev/null)" = "$space" ]; then near=yes; fi
 }
 
 wait_files() {
     waited=$((${waited:-0} + 1))
-    [ "$waited" -lt 200 ] || bridge_fail "the server in $dir is gone, or has too much to do"
-    sleep .05 || sleep 1
+    [ "$waited" -lt 500 ] || bridge_fail "the server in $dir is gone, or has too much to do"
+    sleep .02 || sleep 1
 }
 
 stop_copying() {
@@ -246,6 +281,7 @@ fi
     read -r word version carrier token
     read -r _ patterns
     read -r _ quiet
+    read -r pid its_boot space
 } <"$dir/v1/server"
 [ "$word $version" = "outrider-bridge 1" ] || bridge_fail "the server in $dir speaks another protocol; use one of the same version"
 # A terminal, and the socket, take more than a shell can do.

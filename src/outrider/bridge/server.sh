@@ -8,7 +8,7 @@
 #   NUMBER/     one request, a slot. claim: made by a client, and only once: the slot is then its. req: words that end in NUL;
 #               script: sbatch's. fifo: in, out, err; go ("run"); ctl ("run", then signals to the command; its end is the
 #               client's end); end (the outcome, whose end is the server's end). files: the same names, growing; go, when req is complete;
-#               in.end, when stdin is; live, bye
+#               in.end, when stdin is; live, bye; beat, as below, while the command runs
 #   reqs, more  fifo: "more" when no slot is free; answered on `more`
 #   beat        files: changes while the server lives
 # No number is ever used twice, so a server that is started again runs nothing again.
@@ -301,16 +301,21 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
 
 # Waits beside the command: has the client copy its streams, hands its signals on; when it is gone, ends the command.
 watch_fifo() { # PGID DIR
-    local signal='' keep='' drain errors
+    local signal='' early='' keep='' drain errors
     exec 5<>"$2/ctl" {drain}<"$2/out" {errors}<"$2/err" 7>&- 8>&-
-    until IFS=' ' read -r -n 64 -t 30 signal keep <&5; do
-        kill -s 0 "$main" 2>/dev/null || return
-        # The client may have died between its two words.
-        [[ -s $2.told ]] && break
+    while [[ $signal != run ]]; do
+        # A command can be at work, and a signal come for it, before its client's word does.
+        if IFS=' ' read -r -n 64 -t 30 signal keep <&5; then
+            early+=" $signal"
+        else
+            kill -s 0 "$main" 2>/dev/null || return
+            [[ -s $2.told ]] && break # the client died between its two words
+        fi
     done
     # From now on, its end is the client's end; and what the command prints is the client's to read.
     exec 4<"$2/ctl" 5<&4 4<&-
     [[ $keep ]] || exec {drain}<&- {errors}<&-
+    for signal in $early; do pass_on "$signal" "$1"; done
     nap .003 # most commands that say nothing are over by then, and nothing needs to be copied
     printf 'taken %s\n' "$id" >&3
     exec 3>&-
@@ -486,9 +491,13 @@ grow() { # DIR: copies the client's stdin while it arrives
 }
 
 watch_files() { # PGID DIR
-    local signal seen='' now since=$SECONDS
+    local signal seen='' now since=$SECONDS beat=''
     exec 5<"$2/ctl"
     while :; do
+        if [[ $beat != "$SECONDS" ]]; then
+            beat=$SECONDS
+            printf '%s %s\n' "$beat" "$BASHPID" >"$2/beat"
+        fi
         while IFS= read -r -n 64 signal <&5; do pass_on "$signal" "$1"; done
         nap .05
         IFS= read -r -n 32 now <"$2/live"
@@ -700,14 +709,14 @@ follow() {
 
 # ---- the server, with plain files ----
 
-finished=()
+finished=() looks=0
 
 fill_files() {
     local n
     if [[ ! $filling ]]; then
-        make_slots "$next" $((next + 15)) &
+        make_slots "$next" $((next + 23)) &
         filling=$!
-        next=$((next + 16))
+        next=$((next + 24))
     fi
     ((${1:-0})) && wait "$filling"
     kill -s 0 "$filling" 2>/dev/null && return
@@ -720,11 +729,17 @@ fill_files() {
 
 # Opened and read, not looked for: what a network file system remembers of a name may be old.
 look() { # whether a request came or ended
-    local n word found=1
+    local n word found=1 empty=0
+    # The lowest come first; once in a while all are looked at, since a client may have died before its word.
+    looks=$(((looks + 1) % 16))
     for n in "${!free[@]}"; do
         word=
         IFS= read -r -n 8 word <"$own/$n/go"
-        [[ $word ]] || continue
+        if [[ ! $word ]]; then
+            empty=$((empty + 1))
+            ((empty < 4 || !looks)) || break
+            continue
+        fi
         found=0
         if ((running >= jobs)); then
             [[ " ${waiting[*]-} " == *" $n "* ]] || waiting+=("$n")
@@ -780,7 +795,9 @@ serve_files() {
             follow
             told=$SECONDS
         fi
-        if ((SECONDS - active < 5)); then
+        if ((SECONDS - active < 2)); then
+            nap .001
+        elif ((SECONDS - active < 5)); then
             nap .002
         elif ((SECONDS - active < 60)); then
             nap .02
@@ -897,8 +914,10 @@ stop() {
 }
 
 announce() { # CARRIER: the clients may come
-    local IFS=,
-    printf 'outrider-bridge 1 %s %s\nenv %s\nquiet %s\npid %s\n' "$1" "$token" "${patterns[*]-}" "${!quiet[*]}" "$$" >"$own/server"
+    local IFS=, boot=''
+    { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+    printf 'outrider-bridge 1 %s %s\nenv %s\nquiet %s\n%s %s %s\n' "$1" "$token" "${patterns[*]-}" "${!quiet[*]}" \
+        "$main" "$boot" "$(tool readlink /proc/self/ns/pid)" >"$own/server"
     [[ ! $guarded ]] || tool ln -- "$own/server" . || die "cannot write in $root"
     IFS=' '
     printf 'outrider bridge: serving %s in %s to whoever can write there\n' "${!path_of[*]}" "$dir"
@@ -1062,7 +1081,7 @@ take_folder() {
 make_folders() { # the host's own beside D, if the file system lets files have names in both; then D/v1
     local probe=.${token:0:12}
     plain='req script'
-    [[ $carrier == files ]] && plain+=' go in in.end out err ctl end live bye'
+    [[ $carrier == files ]] && plain+=' go in in.end out err ctl end live bye beat'
     own=$host/v1 guarded=1
     tool rm -rf -- "$root"
     if ! {
