@@ -393,7 +393,9 @@ def test_sbatchs_script_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     try:
         assert host.run("sbatch", "job.sh", cwd=tmp_path).stdout == b"the script\n"
         assert bridge.check_output(["sbatch", "job.sh"], cwd=tmp_path) == b"the script\n"
-        assert eventually(lambda: not list(host.folder.glob("v1/script-*")))
+        assert eventually(
+            lambda: not list(host.folder.with_name(host.folder.name + ".host").glob("scripts/*"))
+        )
         with pytest.raises(outrider.RouteError, match="cannot read the script"):
             bridge.run(["sbatch", "job.sh"], cwd="/")
     finally:

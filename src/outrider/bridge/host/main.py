@@ -48,7 +48,7 @@ def serve(
             trail = None if audit == "none" else audit or os.path.realpath(folder) + ".audit.jsonl"
             token = Path(folder, "v1", "server").read_text().split()[3]
             server = Server(folder, policy, token, jobs=jobs, grace=grace, audit=trail, any_user=any_user)
-            shutil.copyfile(CLIENT, os.path.join(folder, "v1", "client.py"))
+            _put(CLIENT, os.path.join(folder, "v1"))
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, server.stop)
             _show(greeting, beside)
@@ -64,6 +64,17 @@ def serve(
             beside.wait()
         beside.stdout.close()
     return 0
+
+
+def _put(file: Path, folder: str) -> None:
+    """A copy of `file`, through no link that a container may have put there."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        copy = os.open(file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=held)
+        with open(copy, "wb") as target, file.open("rb") as source:
+            shutil.copyfileobj(source, target)
+    finally:
+        os.close(held)
 
 
 def _show(greeting: bytes, beside: subprocess.Popen[bytes]) -> None:

@@ -106,6 +106,12 @@ class Request:
                 pass
 
 
+def private_of(folder: str) -> str:
+    """What server.sh keeps for the host alone: beside the folder, or within it where the file system allows no more."""
+    beside = os.path.realpath(folder) + ".host"
+    return beside if os.path.isdir(os.path.join(beside, "v1")) else os.path.join(folder, "v1", "host")
+
+
 class Server:
     """Serves `folder`/socket until `stop`. `token` is what clients read in the folder."""
 
@@ -121,6 +127,7 @@ class Server:
         any_user: bool = False,
     ) -> None:
         self.folder, self.policy, self.token = folder, policy, token
+        self.private = private_of(folder)
         self.jobs, self.grace, self.audit, self.any_user = jobs, grace, audit, any_user
         self.running: set[Request] = set()
         self.waiting: deque[Request] = deque()
@@ -142,9 +149,13 @@ class Server:
         held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fresh = f"/proc/self/fd/{held}/.socket.{os.getpid()}"  # a path of any length
-            self.listening.bind(fresh)
+            # Not changed afterwards: under its name there could be something else by then.
+            mask = os.umask(0o177 if not self.any_user else 0o111)
+            try:
+                self.listening.bind(fresh)
+            finally:
+                os.umask(mask)
             self.listening.listen(512)
-            os.chmod(fresh, 0o600 if not self.any_user else 0o666)
             os.rename(fresh, os.path.join(self.folder, "socket"))
         finally:
             os.close(held)
@@ -308,11 +319,14 @@ class Server:
         if request.script is None:
             return
         at, name = request.script
-        place = os.path.join(self.folder, "v1", f"script-{request.number}")
+        place = self.place_of(request)
         os.mkdir(place, 0o700)
         request.words[at] = os.path.join(place, name)
         with open(request.words[at], "wb") as file:
             file.write(os.fsencode(request.fields.get("script", "")))
+
+    def place_of(self, request: Request) -> str:
+        return os.path.join(self.private, "scripts", f"s{request.number}")
 
     def spawn(
         self, request: Request, argv: list[str], folder: str, env: dict[str, str], terminal: bool
@@ -369,8 +383,7 @@ class Server:
 
     def drop(self, request: Request) -> None:
         if request.script is not None:
-            place = os.path.join(self.folder, "v1", f"script-{request.number}")
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(self.place_of(request), ignore_errors=True)
         if request.connection.fileno() >= 0:
             self.selector.unregister(request.connection)
             request.connection.close()
