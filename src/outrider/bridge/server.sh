@@ -339,8 +339,8 @@ reach() { # DESCRIPTOR-OF-THE-CLIENT r|w
     [[ $near && -p $there && -r $there && -w $there ]] || return
     # For both first, so that no open waits.
     exec 4<>"$there" || return
-    if [[ $2 == r ]]; then exec 9<"$there" 4>&-; else exec 9>"$there" 4>&-; fi
-    [[ -p /dev/fd/9 && /dev/fd/9 -ef $there ]]
+    if [[ $2 == r ]]; then exec 9<"$there" 4>&-; else exec 9>>"$there" 4>&-; fi
+    [[ -p /dev/fd/9 && /dev/fd/9 -ef $there && /proc/$client/fd/8 -ef $own/$id/ctl ]]
 }
 
 connect() { # DIR: the command's streams: 6, 7 and 8; `copied` names those that the client copies
@@ -922,6 +922,9 @@ announce() { # CARRIER: the clients may come
     IFS=' '
     printf 'outrider bridge: serving %s in %s to whoever can write there\n' "${!path_of[*]}" "$dir"
     local name
+    if [[ ! $guarded ]]; then
+        printf 'outrider bridge: %s.host cannot be used: links that a container puts into %s would be followed\n' "$dir" "$dir"
+    fi
     [[ $legacy ]] && printf 'outrider bridge: singreqrun is served in %s: who can write there runs anything, as you\n' "$legacy"
     for name in sbatch srun salloc qsub flux; do
         if [[ ${path_of[$name]-} ]]; then
