@@ -178,9 +178,8 @@ def test_links_that_wait_for_the_next_server(served: Served, tmp_path: Path) -> 
         assert (precious / name).read_text() == "precious\n"
 
 
-def test_words_of_the_servers_own_processes_cannot_be_said_by_a_container(served: Served) -> None:
-    if served.carrier == "files":
-        pytest.skip("nothing is said there")
+def test_words_of_the_servers_own_processes_cannot_be_said_by_a_container(tmp_path: Path) -> None:
+    served = Served(tmp_path / "d", "fifo")
     low, high = (served.folder / "v1" / "head").read_text().split()
     with (served.folder / "v1" / "reqs").open("w") as queue:
         for number in range(int(low), int(high) + 1):
@@ -188,6 +187,7 @@ def test_words_of_the_servers_own_processes_cannot_be_said_by_a_container(served
         queue.write("x" * 100_000 + "\n")
     assert [served.run("true").returncode for _ in range(3)] == [0, 0, 0]
     assert served.process.poll() is None
+    served.stop()
 
 
 def test_a_file_system_without_names_in_two_folders(served: Served, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Site:
             return words
         return ["setpriv", "--reuid", self.user, "--regid", self.user, "--init-groups", *words]
 
-    def serve(self, carrier: str) -> subprocess.Popen[str]:
+    def serve(self, carrier: str, *options: str) -> subprocess.Popen[str]:
         """The server; as the user who has a container it is the one script, which needs bash and nothing of ours."""
         if self.user is None:
             words = [sys.executable, "-m", "outrider", "bridge", "serve"]
@@ -80,7 +80,7 @@ class Site:
         if self.user is not None:
             self.dir.mkdir()
             subprocess.run(["chown", self.user, self.dir], check=True)
-        words += ["--dir", str(self.dir), "--carrier", carrier, "--preset", "slurm"]
+        words += ["--dir", str(self.dir), "--carrier", carrier, "--preset", "slurm", *options]
         server = subprocess.Popen(self.as_user(words), stdout=subprocess.PIPE, text=True, env=self.env())
         assert server.stdout is not None and "serving" in server.stdout.readline()
         return server
@@ -143,6 +143,15 @@ def test_slurm_out_of_a_container(
         server.stdout.close()
 
 
+def see_the_library(site: Site) -> None:
+    """The library as the container sees it: its sources, and what it needs to import."""
+    libraries = {
+        Path(str(__import__(name).__file__)).parent.parent for name in ("outrider", "cloudpickle", "click")
+    }
+    site.flags += [f"--option=--volume={folder}:{folder}:ro" for folder in sorted(libraries)]
+    site.flags += [f"--option=--env=PYTHONPATH={':'.join(map(str, sorted(libraries)))}"]
+
+
 def test_a_container_sends_its_calls_to_a_sibling(
     shared: Path, slurm: Any, docker: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -151,22 +160,54 @@ def test_a_container_sends_its_calls_to_a_sibling(
 
     site = Site(shared, "docker", request)
     server = site.serve("auto")
-    # The library as the container sees it: its sources, and what it needs to import.
-    libraries = {
-        Path(str(__import__(name).__file__)).parent.parent for name in ("outrider", "cloudpickle", "click")
-    }
     code = (
         "import os, outrider\nfrom outrider.hops import bridge\n"
         f"route = bridge() | outrider.slurm() | outrider.docker({docker.image!r})\n"
         "with route.open() as far:\n    print(far.call(os.path.exists, '/.dockerenv'), far.call(pow, 2, 10))\n"
     )
-    assert outrider.__file__
-    path = ":".join(map(str, sorted(libraries)))
-    site.flags += [f"--option=--volume={folder}:{folder}:ro" for folder in sorted(libraries)]
-    site.flags += [f"--option=--env=PYTHONPATH={path}"]
+    see_the_library(site)
     try:
         done = site.inside(["python3", "-c", code])
         assert done.stdout == "True 1024\n", done.stderr
+    finally:
+        server.terminate()
+        server.wait(20)
+        assert server.stdout is not None
+        server.stdout.close()
+
+
+JOBS = """
+import os, time, outrider
+from outrider.hops import bridge
+here = os.uname().nodename
+route = (bridge() | outrider.slurm()).options(python="python3")
+job = route.submit(os.uname)
+later = route.submit(time.sleep, 600)
+beside = (bridge() | outrider.slurm() | outrider.docker({image!r})).options(python="python3")
+inside = beside.submit(os.path.exists, "/.dockerenv")
+print(job.result(60).nodename != here, inside.result(60))
+found = route.job(later.key)
+found.cancel()
+try:
+    later.result(60)
+except outrider.Cancelled:
+    print("cancelled")
+for each in (job, later, inside):
+    each.clean()
+"""
+
+
+@pytest.mark.parametrize("carrier", ["fifo", "files", "auto"])
+def test_durable_calls_from_within_a_container(
+    shared: Path, slurm: Any, docker: Any, request: pytest.FixtureRequest, carrier: str
+) -> None:
+    """Submitted on the host, which must allow `python3` for that; collected and cancelled from where they came."""
+    site = Site(shared, "docker", request)
+    server = site.serve(carrier, "--allow", "python3")
+    see_the_library(site)
+    try:
+        done = site.inside(["python3", "-c", JOBS.format(image=docker.image)], 150)
+        assert done.stdout == "True True\ncancelled\n", done.stderr
     finally:
         server.terminate()
         server.wait(20)

@@ -959,10 +959,12 @@ make_shims() { # D/bin/NAME: what the container has on its PATH
     tool rm -rf -- "$dir/bin" "$host/bin"
     tool mkdir "$host/bin"
     for name in "${!path_of[@]}"; do
+        # Calls need the host's Python; programs in the container that say `python3` mean their own.
+        [[ $name == python* ]] && continue
         client >"$host/bin/$name"
         shims+=("$host/bin/$name")
     done
-    tool chmod 0755 "${shims[@]}"
+    ((!${#shims[@]})) || tool chmod 0755 "${shims[@]}"
     tool mv -- "$host/bin" "$dir" || die "cannot put the shims into $dir/bin"
 }
 
