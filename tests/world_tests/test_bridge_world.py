@@ -156,7 +156,6 @@ def test_a_container_sends_its_calls_to_a_sibling(
     shared: Path, slurm: Any, docker: Any, request: pytest.FixtureRequest
 ) -> None:
     """`bridge() | slurm() | docker()` from within a container: the library there, the job and its container outside."""
-    import outrider
 
     site = Site(shared, "docker", request)
     server = site.serve("auto")
