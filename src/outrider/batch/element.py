@@ -20,6 +20,7 @@ class Element:
     begun, ended: the times of files, of the submit host's clock, in epoch seconds; others are monotonic ones here.
 
     end: what its script wrote last: an exit status. over_since: when the scheduler first called it over, without an end.
+    missed: the scheduler has forgotten it, so that its accounting was asked.
     """
 
     index: int
@@ -36,6 +37,7 @@ class Element:
     cancelled: bool = False
     over_since: float | None = None
     verdict: Standing | None = None
+    missed: bool = False
 
     @property
     def final(self) -> bool:
@@ -72,7 +74,7 @@ class Element:
             # The accounting may have told more since it was first missed.
             known = self.verdict or Standing(State.LOST, f"{name} does not know job {self.ident} any more")
             if self.end is not None:
-                known = self._by_status()
+                known = self.verdict or self._by_status()
         elif known.state is State.RUNNING and self.begun is None and known.reason == "":
             known = Standing(State.PENDING) if name == "process" else known
         if not known.state.final:
@@ -102,7 +104,10 @@ class Element:
         elif verdict.state is State.COMPLETED:
             verdict = self._by_status()
         elif verdict.state is State.FAILED and self.verdict is not None and self.end not in (None, "0"):
-            verdict = Standing(State.FAILED, f"{verdict.reason}, exit status {self.end}")
+            status = f"exit status {self.end}"
+            verdict = (
+                verdict if status in verdict.reason else Standing(State.FAILED, f"{verdict.reason}, {status}")
+            )
         self.standing = verdict
 
     def _by_status(self) -> Standing:

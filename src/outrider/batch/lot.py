@@ -228,10 +228,12 @@ class Lot:
                 standing = known.get(element.ident) or known.get(element.base)
                 if standing is None and not all_known:
                     continue
-                first = element.over_since is None and element.end is None
-                element.said(standing, now, self.scheduler.name)
-                if standing is None and first:
+                first = standing is None and not element.missed
+                element.missed = standing is None
+                if first:
                     forgotten.append(element)
+                if not first or element.end is None or self.scheduler.history([element.ident]) is None:
+                    element.said(standing, now, self.scheduler.name)  # else after the accounting
             self.tell()
         return forgotten
 
