@@ -61,6 +61,10 @@ class TestSubmit:
         assert {"--dependency=afterok:fAb1", "--dependency=afterok:fAb2"} <= set(argv)
         assert {"--urgency=hold", "--signal=SIGUSR1@90s"} <= set(argv)
 
+    def test_no_warning_is_due_at_the_start(self) -> None:
+        assert "--signal=SIGUSR1@3s" in FLUX.submit(what(hops.flux(time=6), warn=60))
+        assert not any("--signal" in word for word in FLUX.submit(what(hops.flux(time=1), warn=60)))
+
     def test_the_users_words_are_no_templates(self) -> None:
         argv = FLUX.submit(what(name="a {cc}\n{{id}}", indices=(1,)))
         assert f"--job-name=a__cc____id__.{KEY}:{{cc}}" in argv

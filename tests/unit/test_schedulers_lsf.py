@@ -78,6 +78,10 @@ class TestSubmit:
         assert (after(argv, "-wa"), after(argv, "-wt"), after(argv, "-Q")) == ("USR1", "2", "99")
         assert LSF.requeue == "exit 99"
 
+    def test_no_warning_is_due_at_the_start(self) -> None:
+        assert after(LSF.submit(what(hops.lsf(time="2m"), warn=600)), "-wt") == "1"
+        assert "-wt" not in LSF.submit(what(hops.lsf(time="1m"), warn=600))
+
     def test_another_program_would_not_be_known_to_the_rest(self) -> None:
         with pytest.raises(ConfigError, match="PATH"):
             LSF.submit(what(hops.lsf(program="/opt/bsub")))

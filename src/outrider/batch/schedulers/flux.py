@@ -14,6 +14,7 @@ from outrider.batch.schedulers.base import Argv, Scheduler, Submission, ranges
 from outrider.batch.states import Standing, State
 from outrider.errors import ConfigError
 from outrider.hops.flux import Flux
+from outrider.hops.sizes import seconds
 
 # Not more than $1 at once: each job waits for the one that many places before it. What comes too late is undone.
 _LANES = """\
@@ -51,7 +52,9 @@ class FluxBatch(Scheduler):
         argv = [*hop.resources(), f"--job-name={_name(what)}", f"--output={what.log}", "-ooutput.mode=append"]
         argv += [f"--dependency=afterok:{ident}" for one in what.after for ident in one.ids]
         argv += ["--urgency=hold"] if what.hold else []
-        argv += [f"--signal=SIGUSR1@{what.warn}s"] if what.warn is not None else []
+        if what.warn is not None:  # a signal that is due at the start comes before the script is ready for it
+            most = what.warn if hop.time is None else min(what.warn, seconds(hop.time, hop=self.name) // 2)
+            argv += [f"--signal=SIGUSR1@{most}s"] if most else []
         argv += [*hop.extra, "--", *hop.once(), "sh", what.script]
         if not what.indices:  # the job may be submitted from within an element of another
             return ["flux", "submit", f"--env=-{self.index}", *argv]

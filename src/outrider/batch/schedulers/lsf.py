@@ -15,6 +15,7 @@ from outrider.batch.schedulers.base import Argv, Scheduler, Submission, ranges
 from outrider.batch.states import Standing, State
 from outrider.errors import ConfigError
 from outrider.hops.lsf import Lsf
+from outrider.hops.sizes import seconds
 
 # An array of LSF counts from 1. A word of its own for the command: bsub hands it to a shell, so none of the user's.
 _ONE = 'sh "$OUTRIDER_SCRIPT"'
@@ -100,7 +101,10 @@ class LsfBatch(Scheduler):
         if what.warn is None:
             argv += ["-rn"]
         else:
-            argv += ["-r", "-Q", str(_AGAIN), "-wa", "USR1", "-wt", str(max(1, -(-what.warn // 60)))]
+            ahead = max(1, -(-what.warn // 60))
+            if hop.time is not None:  # both in minutes; one that is due at the start is of no use
+                ahead = min(ahead, -(-seconds(hop.time, hop=self.name) // 60) - 1)
+            argv += ["-r", "-Q", str(_AGAIN), *(["-wa", "USR1", "-wt", str(ahead)] if ahead else [])]
         return [*argv, *hop.resources(), *hop.extra, _ELEMENT if what.indices else _ONE]
 
     def parse_submitted(self, text: str) -> tuple[str, ...]:
