@@ -95,10 +95,22 @@ def find_python(version: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def flux() -> str:
-    return find_program("flux") or unavailable(
+def flux() -> Iterator[str]:
+    program = find_program("flux") or unavailable(
         "no flux: it is in no package registry, build flux-core to test it"
     )
+    started = subprocess.Popen(
+        [program, "start", "sh", "-c", 'echo "$FLUX_URI"; exec cat'],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdin is not None
+    assert started.stdout is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLUX_URI", started.stdout.readline().strip())
+        yield program
+    started.communicate(timeout=30)  # no more of stdin ends the cat, and so the instance
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,10 @@ def _words(tail: Chain, command: Command) -> str:
 
 
 def _script(scheduler: Scheduler, what: str, go_on: str) -> str:
-    """The last act is the file `end`, whole at once: who sees it sees all that was answered."""
+    """The last act is the file `end`, whole at once: who sees it sees all that was answered.
+
+    ALRM is how Flux says that the time is up.
+    """
     return f"""\
 #!/bin/sh
 umask 077
@@ -73,7 +76,7 @@ a=0
 while [ -e "$d/begun.$n.$a" ]; do a=$((a+1)); done
 : >"$d/begun.$n.$a"
 asked=
-trap 'asked=TERM; kill -TERM "$child" 2>/dev/null' TERM INT
+trap 'asked=TERM; kill -TERM "$child" 2>/dev/null' TERM INT ALRM
 trap 'asked=USR1; kill -USR1 "$child" 2>/dev/null' USR1
 {what} >"$d/answer.$n.$a" 2>>"$d/errors.$n" &
 child=$!
