@@ -90,11 +90,12 @@ class ModuleServer:
                 message[""] = {"drop": drop, "first": first}
             return _packed(message) if message else None
 
-    def rest(self) -> bytes | None:
-        """What the modules that were sent may import later on, in turn: for a far end that cannot ask."""
+    def rest(self, names: Iterable[str] = ()) -> bytes | None:
+        """Modules of these names, and what those that were sent may import later on: for a far end that cannot ask."""
         with self._lock:
             found: dict[str, Any] = {}
-            while wanted := [name for name in self._later() if name not in self._told]:
+            asked = {name for name in names if self._may_be_asked_for(name)}
+            while wanted := [name for name in asked | self._later() if name not in self._told]:
                 found.update(self._gather(wanted))
             if first := self._own_tops():
                 found[""] = {"drop": [], "first": first}

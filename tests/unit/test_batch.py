@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import functools
 import math
 import os
 import pickle
@@ -143,3 +144,8 @@ def test_a_command_gets_its_variables_and_stdin_and_no_process_list_shows_them(r
     done = job.result(30)
     assert done.stdout.decode() == f"0\n{value} and more"
     assert b"TOKEN" not in b"".join(done.stderr.splitlines())
+
+
+def test_functions_among_the_arguments_come_along(route: Route) -> None:
+    assert route.submit(list, map(far_work.add, [1, 2], [3, 4])).result(30) == [4, 6]
+    assert route.submit(functools.partial(far_work.add, 5), b=2).result(30) == 7

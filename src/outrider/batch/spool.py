@@ -40,7 +40,7 @@ def packed(
 
     chain: the whole route. settings: of its tail. elements: the calls that one far end makes after the other.
     """
-    names: set[str] | None = None if options.trust == "pickle" else set()
+    names: set[str] = set()
     flags = AS_DATA if options.trust == "data" else 0
     packed_calls = []
     function, any_by_value = None, False
@@ -53,13 +53,13 @@ def packed(
             function, any_by_value = call[0], any_by_value or by_value
         packed_calls.append(b"".join(frames))
     server = ModuleServer(trusted=True)
-    news = [server.news(function, any_by_value, names or ()), server.rest()]
+    news = [server.news(function, any_by_value, names), server.rest(names)]
     messages = [
         (wire.HELLO, 0, [data.dumps(_hello(settings, options, checkpoint))], 0),
         *((wire.SOURCE, 0, [piece], 0) for piece in news if piece is not None),
     ]
     frames = [frame for message in messages for frame in _joined(wire.message_frames(*message))]
-    return Packed(loader.packed_program() + b"".join(frames), packed_calls)
+    return Packed(loader.packed_program(NEEDED) + b"".join(frames), packed_calls)
 
 
 def _joined(frames: Frames) -> list[bytes]:
@@ -76,7 +76,7 @@ def _hello(settings: dict[str, Any], options: Options, checkpoint: bool) -> dict
         "tempdir": bool(settings.get("tempdir")),
         "heartbeat": None,
         "keep": None,
-        "spool": {"sources": {name: loader.source(name) for name in NEEDED}, "checkpoint": checkpoint},
+        "spool": {"checkpoint": checkpoint},
     }
 
 

@@ -111,6 +111,7 @@ class Store:
             for item, told, started, over in standings
         ]
         with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")  # nobody removes the job between here and there
             if database.execute("SELECT 1 FROM jobs WHERE key = ?", (key,)).fetchone():
                 database.executemany("INSERT OR REPLACE INTO standings VALUES (?,?,?,?,?,?)", words)
 

@@ -74,8 +74,7 @@ class Far:
         self.guardian = Guardian(self.session_mark)
         self.link.send(wire.HELLO, 0, [data.dumps(self.about(self._settle(hello)))])
         self._prepare(hello["python"])
-        if hello.get("spool"):  # in a job: what it may need comes along
-            __spec__.loader.sources.update(hello["spool"]["sources"])  # type: ignore[union-attr]
+        if hello.get("spool"):  # in a job: what it may need has come along
             from .in_job import begin
 
             begin(self, hello["spool"])
