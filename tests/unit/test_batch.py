@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import marshal
 import functools
+import marshal
 import math
 import os
 import pickle
