@@ -39,7 +39,7 @@ class TestSubmit:
         argv = PBS.submit(
             what(hops.pbs(cpus=2, memory="1G", time="25h", queue="q", account="a", project="p"))
         )
-        assert argv[0] == "qsub"
+        assert argv[:4] == ["env", f"OUTRIDER_KEY={KEY}", "PBS_ARRAY_INDEX=0", "qsub"]
         assert argv[-1] == "/d/script"
         assert after(argv, "-v") == f"OUTRIDER_KEY={KEY},PBS_ARRAY_INDEX=0"
         assert "select=1:ncpus=2:mem=1048576kb" in argv

@@ -19,8 +19,9 @@ from outrider.hops.pbs import Pbs
 # Elements as jobs of their own: what -J cannot say. Each waits for the one $1 places before it, if that still is there.
 _LANES = """\
 limit=$1 indices=$2 key=$3 after=$4; shift 4; n=0 all=
-put() { depend=$after${after:+${2:+,}}${2:+afterany:$2}; index=$1; shift 2
-  qsub -v "OUTRIDER_KEY=$key,PBS_ARRAY_INDEX=$index" ${depend:+-W "depend=$depend"} "$@"; }
+put() { depend=$after${after:+${2:+,}}${2:+afterany:$2}
+  OUTRIDER_KEY=$key PBS_ARRAY_INDEX=$1; export OUTRIDER_KEY PBS_ARRAY_INDEX; shift 2
+  qsub -v "OUTRIDER_KEY=$key,PBS_ARRAY_INDEX=$PBS_ARRAY_INDEX" ${depend:+-W "depend=$depend"} "$@"; }
 for index in $indices; do
   lane=$((n % limit)); eval "before=\\${lane_$lane:-}"
   id=$( [ -n "$before" ] && put "$index" "$before" "$@" 2>/dev/null || put "$index" '' "$@") || {
@@ -73,8 +74,9 @@ class PbsBatch(Scheduler):
         if order and not whole:
             words = " ".join(str(index) for index in order)
             return ["sh", "-c", _LANES, "sh", str(what.limit or len(order)), words, what.key, after, *argv]
-        # The job may be submitted from within an element of another, whose number is in the environment.
-        start = ["qsub", "-v", f"OUTRIDER_KEY={what.key}" + ("" if order else f",{self.index}=0")]
+        # The job may be submitted from within another, whose variables -V takes from the environment, before those of -v.
+        own = [f"OUTRIDER_KEY={what.key}", *([] if order else [f"{self.index}=0"])]
+        start = ["env", *own, "qsub", "-v", ",".join(own)]
         start += ["-W", f"depend={after}"] if after else []
         if order:
             at_once = "" if what.limit is None else f"%{what.limit}"
