@@ -495,3 +495,10 @@ def fork_ending_with(status):
 
 def status_of(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def print_lines(count, size):
+    """Print `count` lines of `size` letters."""
+    line = "x" * size + "\n"
+    for _ in range(count):
+        sys.stdout.write(line)

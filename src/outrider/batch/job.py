@@ -22,6 +22,8 @@ from outrider.results import CompletedCommand, FarEnd
 if TYPE_CHECKING:
     from outrider.batch.array import JobArray
 
+FULL = 1 << 16
+"""Bytes left on a disk that is as good as full."""
 FOLLOW = 0.1
 """Seconds between looks for more output."""
 
@@ -296,11 +298,15 @@ class BatchJob:
         goodbye = self._live().goodbye
         if state is State.COMPLETED:
             reason = "it wrote no answer"
+        hint = "the scheduler's reason says why; give it more time= or memory= if that is what it lacked"
+        if self._watcher.ask("room", self.key) < FULL:
+            reason += "; the disk of ~/.outrider/spool is full there"
+            hint = "make room, `outrider clean --ended` removes what is over, then rerun() the job"
         return FarError(
             f"the job ended without an answer: {reason}" + (f" ({goodbye})" if goodbye else ""),
             far_stderr=errors,
             hop=self._place,
-            hint="the scheduler's reason says why; give it more time= or memory= if that is what it lacked",
+            hint=hint,
         )
 
     def _completed(self) -> CompletedCommand:

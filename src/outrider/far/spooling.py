@@ -432,6 +432,15 @@ def cancel(asked):
     return run(asked["argv"], cwd=folder)
 
 
+def room(key):
+    """Bytes that are free on the disk of a job's folder."""
+    try:
+        found = os.statvfs(folder_of(key))
+    except OSError:
+        return 1 << 62
+    return found.f_bavail * found.f_frsize
+
+
 def clean(key):
     """Remove a job's folder."""
     state.watched.pop(key, None)
