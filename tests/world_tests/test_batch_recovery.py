@@ -175,9 +175,9 @@ def started_again(job: BatchJob) -> None:
 
 def test_before_the_time_is_up_a_checkpoint_is_asked_for_and_the_job_goes_on_from_it(route: Route) -> None:
     limited = Route(hops.slurm(time="1m"))
-    job = limited.batch(warn=58).submit(Steps(), 450)
+    job = limited.batch(warn=58).submit(Steps(), 620)  # longer than it may take
     started_again(job)
-    assert job.result(60) == (450, 1)
+    assert job.result(60) == (620, 1)
     job.clean()
 
 
@@ -190,4 +190,13 @@ def test_a_job_that_is_preempted_goes_on_from_its_checkpoint(route: Route) -> No
     started_again(job)
     reached, stops = job.result(60)
     assert (reached, stops) == (60, 1)
+    job.clean()
+
+
+def test_a_job_that_is_submitted_inside_an_element_of_an_array_is_no_element_of_it(
+    route: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+    job = route.submit(pow, 2, 3)
+    assert job.result(30) == 8
     job.clean()

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from outrider.batch.schedulers.base import Argv, Scheduler, Submission, ranges
 from outrider.batch.states import Standing, State
+from outrider.hops.sizes import seconds
 from outrider.hops.slurm import Slurm
 
 _STATES = {
@@ -45,7 +46,8 @@ class SlurmBatch(Scheduler):
         return [
             "sbatch",
             "--parsable",
-            "--export=ALL",
+            # Inside an element of another array, its number would be taken for this job's.
+            "--export=ALL" if what.indices else f"--export=ALL,{self.index}=0",
             f"--comment={what.key}",
             f"--output={what.log}",
             "--open-mode=append",
@@ -123,8 +125,10 @@ def _words(what: Submission) -> Iterator[str]:
         yield "--hold"
     if what.warn is None:
         yield "--no-requeue"
-    else:
-        yield from ("--requeue", f"--signal=B:USR1@{what.warn}")
+    else:  # a signal that is due at the start comes before the script is ready for it
+        limit = getattr(what.hop, "time", None)
+        most = what.warn if limit is None else min(what.warn, seconds(limit, hop="slurm") // 2)
+        yield from ("--requeue", f"--signal=B:USR1@{max(1, most)}")
 
 
 def _standing(state: str, reason: str) -> Standing:
