@@ -30,11 +30,12 @@ fi
 """
 
 
-def script(tail: Chain, scheduler: Scheduler, python: str, checkpoint: bool) -> str:
+def script(tail: Chain, scheduler: Scheduler, python: str, checkpoint: bool, array: bool) -> str:
     """The script of a job that makes calls. Each attempt answers into a file of its own."""
     words = _words(tail, Command([python, "-c", loader.LOADER]))
     go_on = _GO_ON.replace("@REQUEUE@", scheduler.requeue or "false") if checkpoint else ""
-    return _script(scheduler, f'cat "$d/start" "$d/call.$n" | {words}', go_on)
+    index = f"${{{scheduler.index}:-0}}" if array else "0"
+    return _script(index, f'cat "$d/start" "$d/call.$n" | {words}', go_on)
 
 
 # Values of variables may be secrets, and a command line is seen by all: they come as the first line of stdin. `read`
@@ -48,22 +49,24 @@ exec "$@"
 """
 
 
-def command_script(tail: Chain, scheduler: Scheduler, command: Command) -> tuple[str, bytes]:
+def command_script(tail: Chain, command: Command) -> tuple[str, bytes]:
     """The script of a job that runs a command, and what stands ahead of its stdin."""
     ahead = ""
     if command.env:
         pairs = [f"{name}={shlex.quote(value)}" for name, value in command.env.items()]
         ahead = "export " + " ".join(pairs).replace("\n", "'\"$nl\"'") + "\n"
         command = Command(["sh", "-c", _WITH_VARIABLES, "sh", *command.argv], {}, command.cwd)
-    return _script(scheduler, f'{_words(tail, command)} <"$d/input"', ""), os.fsencode(ahead)
+    return _script("0", f'{_words(tail, command)} <"$d/input"', ""), os.fsencode(ahead)
 
 
 def _words(tail: Chain, command: Command) -> str:
     return shlex.join(str(word) for word in tail.wrap(command).as_argv())
 
 
-def _script(scheduler: Scheduler, what: str, go_on: str) -> str:
-    """The last act is the file `end`, whole at once: who sees it sees all that was answered.
+def _script(index: str, what: str, go_on: str) -> str:
+    """index: which element it is. A job that is submitted inside an element of another array is no element of that.
+
+    The last act is the file `end`, whole at once: who sees it sees all that was answered.
 
     ALRM is how Flux says that the time is up.
     """
@@ -71,7 +74,7 @@ def _script(scheduler: Scheduler, what: str, go_on: str) -> str:
 #!/bin/sh
 umask 077
 d={FOLDER}
-n=${{{scheduler.index}:-0}}
+n={index}
 a=0
 while [ -e "$d/begun.$n.$a" ]; do a=$((a+1)); done
 : >"$d/begun.$n.$a"

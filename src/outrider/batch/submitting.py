@@ -61,7 +61,7 @@ def submit_calls(
     start, files = packed(chain, settings, options, elements, checkpoint)
     label = getattr(function, "__qualname__", None) or type(function).__name__
     record = Record("call", items, chunk, how.name, how.tags, time.time(), checkpoint, label=label)
-    text = script(tail, parts.scheduler, options.python, checkpoint)
+    text = script(tail, parts.scheduler, options.python, checkpoint, bool(items))
     stored = {"start": start, **{f"call.{number}": body for number, body in enumerate(files)}}
     return _submit(chain, options, parts, how, record, text, stored, limit)
 
@@ -84,7 +84,7 @@ def submit_command(
     record = Record(
         "command", 0, 1, how.name, how.tags, time.time(), command=words, label=" ".join(words)[:200]
     )
-    text, ahead = command_script(tail, parts.scheduler, command)
+    text, ahead = command_script(tail, command)
     return _submit(chain, options, parts, how, record, text, {"input": ahead + given}, None)
 
 

@@ -46,8 +46,7 @@ class SlurmBatch(Scheduler):
         return [
             "sbatch",
             "--parsable",
-            # Inside an element of another array, its number would be taken for this job's.
-            "--export=ALL" if what.indices else f"--export=ALL,{self.index}=0",
+            "--export=ALL",
             f"--comment={what.key}",
             f"--output={what.log}",
             "--open-mode=append",
@@ -126,8 +125,8 @@ def _words(what: Submission) -> Iterator[str]:
     if what.warn is None:
         yield "--no-requeue"
     else:  # a signal that is due at the start comes before the script is ready for it
-        limit = getattr(what.hop, "time", None)
-        most = what.warn if limit is None else min(what.warn, seconds(limit, hop="slurm") // 2)
+        time = what.hop.time if isinstance(what.hop, Slurm) else None
+        most = what.warn if time is None else min(what.warn, seconds(time, hop="slurm") // 2)
         yield from ("--requeue", f"--signal=B:USR1@{max(1, most)}")
 
 
