@@ -38,6 +38,12 @@ find_script() {
 # Names of exported variables that the server takes; a line inside a value only looks like one.
 send_variables() {
     [ "$patterns" ] || return 0
+    # The server can look for itself, at what this process was started with: that takes no processes.
+    # shellcheck disable=SC3067 # a shell without it goes the long way
+    if [ -O "/proc/$pid" ] 2>/dev/null && [ "/proc/$pid/cwd" -ef "$dir/v1" ]; then
+        printf 'environ=%s\0' "$$"
+        return
+    fi
     export -p | while IFS= read -r line; do
         case $line in
         'export '*=*) line=${line#export } ;;

@@ -228,6 +228,27 @@ translate() { # PATH: sets `translated`, by the container's binds (lines of INSI
     done <<<"$map"
 }
 
+# The variables of a client that is a process of this user's, here, and holds this request's `ctl`.
+read_environ() { # PID
+    local entry wanted all=()
+    local IFS='|'
+    wanted="@(${patterns[*]-})"
+    IFS=' '
+    if [[ $1 =~ ^[0-9]{1,9}$ && /proc/$1/fd/8 -ef $own/$id/ctl ]]; then
+        if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[1] > 3)); then
+            mapfile -d '' -t all <"/proc/$1/environ"
+        else
+            while IFS= read -r -d '' entry; do all+=("$entry"); done <"/proc/$1/environ"
+        fi
+    fi 2>/dev/null
+    ((${#all[@]})) || { why="the client's variables cannot be seen" && return 1; }
+    for entry in "${all[@]}"; do
+        # shellcheck disable=SC2053 # it is a pattern
+        [[ ${entry%%=*} == $wanted ]] && variables+=("$entry")
+    done
+    return 0
+}
+
 read_request() { # DESCRIPTOR
     local word complete=
     {
@@ -246,6 +267,7 @@ read_request() { # DESCRIPTOR
             merged=*) merged=${word#*=} ;;
             pid=*) client=${word#*=} ;;
             env=*) variables+=("${word#*=}") ;;
+            environ=*) read_environ "${word#*=}" || return 1 ;;
             arg=*) words+=("${word#*=}") ;;
             file=*) # a script that the client has put beside the request
                 [[ ${word#*=} != */* ]] || { why="a script's name holds a slash" && return 1; }
