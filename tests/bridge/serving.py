@@ -57,7 +57,7 @@ class Served:
         return subprocess.Popen(self.client(name, *words), **options)
 
     def slots(self) -> set[str]:
-        return {entry.name for entry in (self.folder / "v1").iterdir() if entry.name.isdigit()}
+        return {path.name.partition(".")[0] for path in (self.folder / "v1").glob("[0-9]*")}
 
 
 def eventually(holds: Callable[[], object], seconds: float = 15) -> bool:

@@ -86,9 +86,9 @@ claim() {
         number=${low:-1}
         while [ "$number" -le "${high:-0}" ]; do
             slot=$dir/v1/$number
-            if [ -d "$slot" ] && [ ! -e "$slot/claim" ]; then
+            if [ -e "$slot.req" ] && [ ! -e "$slot.claim" ]; then
                 set -C
-                { printf '' >"$slot/claim"; } 2>/dev/null && set +C && return
+                { printf '' >"$slot.claim"; } 2>/dev/null && set +C && [ -e "$slot.req" ] && return
                 set +C
             fi
             number=$((number + 1))
@@ -121,14 +121,14 @@ finish() { # PID
 
 run_fifo() {
     # For both first, so that no open waits; then for one, so that the server's end is seen. `in` stays open for both.
-    exec 4<>"$slot/out" 5<"$slot/out" 4<>"$slot/err" 6<"$slot/err" 4<>"$slot/end" 7<"$slot/end" 4>&- 8<>"$slot/ctl" 9<>"$slot/in"
+    exec 4<>"$slot.out" 5<"$slot.out" 4<>"$slot.err" 6<"$slot.err" 4<>"$slot.end" 7<"$slot.end" 4>&- 8<>"$slot.ctl" 9<>"$slot.in"
     for signal in HUP INT QUIT TERM USR1 USR2; do
         # shellcheck disable=SC2064
         trap "forward $signal" "$signal"
     done
     # The server looks at 3, 4 and 2 of this process: 1 is another one's while a builtin writes.
     exec 4>&1
-    printf '\n' 1<>"$slot/go"
+    printf '\n' 1<>"$slot.go"
     printf 'run %s\n' "${OUTRIDER_BRIDGE_KEEP-}" >&8
     while :; do
         if ! read -r verb rest <&7; then
@@ -177,15 +177,15 @@ run_fifo() {
 # Plain files: looked at again and again, and slower the longer it takes.
 run_files() {
     step=2 spent=0 looks=0 seen='' seen_at=0
-    exec 5<"$slot/out" 6<"$slot/err"
+    exec 5<"$slot.out" 6<"$slot.err"
     for signal in HUP INT QUIT TERM USR1 USR2; do
         # shellcheck disable=SC2064
         trap "forward $signal" "$signal"
     done
-    exec 8>>"$slot/ctl"
-    printf 'go\n' >"$slot/go"
+    exec 8>>"$slot.ctl"
+    printf 'go\n' >"$slot.go"
     if [ "$nostdin" = '' ]; then
-        { cat <&3 3<&-; printf 'end\n' >"$slot/in.end"; } >"$slot/in" 5<&- 6<&- 8>&- &
+        { cat <&3 3<&-; printf 'end\n' >"$slot.in.end"; } >"$slot.in" 5<&- 6<&- 8>&- &
         in_pid=$!
     fi
     while ! ended; do
@@ -207,9 +207,9 @@ run_files() {
     done
     stop_copying
     # Opened anew, so that a network file system looks whether they have grown.
-    { : <"$slot/out"; : <"$slot/err"; }
+    { : <"$slot.out"; : <"$slot.err"; }
     copy_grown
-    printf 'bye\n' >"$slot/bye"
+    printf 'bye\n' >"$slot.bye"
     done=1
     [ "$verb" = exit ] || bridge_fail "$rest"
     exit "$rest"
@@ -218,22 +218,22 @@ run_files() {
 # Looked at some times in a row, which costs less than one more `sleep`.
 ended() {
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
-        if read -r verb rest <"$slot/end"; then return 0; fi
+        if read -r verb rest <"$slot.end"; then return 0; fi
     done
     return 1
 }
 
 copy_grown() {
-    if [ -s "$slot/err" ]; then cat <&6 >&2; fi
-    if [ -s "$slot/out" ]; then cat <&5; fi
+    if [ -s "$slot.err" ]; then cat <&6 >&2; fi
+    if [ -s "$slot.out" ]; then cat <&5; fi
 }
 
 # Of the command, once it runs, a process of its own on the host has its heartbeat; before that, the server.
 watch_server() {
-    printf '%s\n' "$looks" >"$slot/live"
+    printf '%s\n' "$looks" >"$slot.live"
     here
     beat='' holder=''
-    { read -r beat holder <"$slot/beat"; } 2>/dev/null
+    { read -r beat holder <"$slot.beat"; } 2>/dev/null
     if [ "$near" = yes ]; then
         if [ "$beat" ]; then [ -d "/proc/$holder" ]; else [ "/proc/$pid/cwd" -ef "$dir/v1" ]; fi && return
         ended && return # in the meantime
@@ -313,9 +313,9 @@ exec 3<&0 || { exec 3</dev/null; nostdin=none; }
 claim
 if [ "$carrier" = files ] && [ "$nostdin" = '' ] && [ -f /dev/stdin ]; then
     # All of it is there already: the command can read it as it lies.
-    cat >"$slot/in"
+    cat >"$slot.in"
     nostdin=whole
 fi
-if [ "$script" ]; then cat "$script" >"$slot/script"; fi
-send_request "$@" >"$slot/req"
+if [ "$script" ]; then cat "$script" >"$slot.script"; fi
+send_request "$@" >"$slot.req"
 "run_$carrier"

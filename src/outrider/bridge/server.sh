@@ -5,10 +5,10 @@
 # Folder D/v1, as the clients see it:
 #   server      what is served: protocol, carrier, token, patterns of variables, commands that read no stdin; the server's pid
 #   head        "LOW HIGH": numbers of the slots that may be free
-#   NUMBER/     one request, a slot. claim: made by a client, and only once: the slot is then its. req: words that end in NUL;
+#   NUMBER.*    one request, a slot. claim: made by a client, and only once: the slot is then its. req: words that end in NUL;
 #               script: sbatch's. fifo: in, out, err; go ("run"); ctl ("run", then signals to the command; its end is the
-#               client's end); end (the outcome, whose end is the server's end). files: the same names, growing; go, when req is complete;
-#               in.end, when stdin is; live, bye; beat, as below, while the command runs
+#               client's end); end (the outcome, whose end is the server's end). files: the same names, growing; go, when req
+#               is complete; in.end, when stdin is; live, bye; beat, as below, while the command runs
 #   reqs, more  fifo: "more" when no slot is free; answered on `more`
 #   beat        files: changes while the server lives
 # No number is ever used twice, so a server that is started again runs nothing again.
@@ -234,7 +234,7 @@ read_environ() { # PID
     local IFS='|'
     wanted="@(${patterns[*]-})"
     IFS=' '
-    if [[ $1 =~ ^[0-9]{1,9}$ && /proc/$1/fd/8 -ef $own/$id/ctl ]]; then
+    if [[ $1 =~ ^[0-9]{1,9}$ && /proc/$1/fd/8 -ef $own/$id.ctl ]]; then
         if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[1] > 3)); then
             mapfile -d '' -t all <"/proc/$1/environ"
         else
@@ -284,7 +284,7 @@ read_request() { # DESCRIPTOR
 
 prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes to its folder
     local i option translated variable
-    [[ $any_user || (! -L $root/$id/claim && -O $root/$id/claim) ]] || { why="the request is another user's; see --any-user" && return 1; }
+    [[ $any_user || (! -L $root/$id.claim && -O $root/$id.claim) ]] || { why="the request is another user's; see --any-user" && return 1; }
     read_request "$1" || return 1
     [[ $token_given == "$token" ]] || { why="the client does not know this server's token" && return 1; }
     permitted "$name" "${words[@]+"${words[@]}"}" || return 1
@@ -316,7 +316,7 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
     if [[ -v locale_was ]]; then export LC_ALL=$locale_was; fi
     [[ ! $script ]] && return 0
     # Where no container can put another in its place.
-    tool mkdir "$host/scripts/$id" && tool cat <"$own/$id/script" >"$host/scripts/$id/$script" && return 0
+    tool mkdir "$host/scripts/$id" && tool cat <"$own/$id.script" >"$host/scripts/$id/$script" && return 0
     why="the script cannot be put down on the host"
     return 1
 }
@@ -324,7 +324,7 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
 # Waits beside the command: has the client copy its streams, hands its signals on; when it is gone, ends the command.
 watch_fifo() { # PGID DIR
     local signal='' early='' keep='' drain errors
-    exec 5<>"$2/ctl" {drain}<"$2/out" {errors}<"$2/err" 7>&- 8>&-
+    exec 5<>"$2.ctl" {drain}<"$2.out" {errors}<"$2.err" 7>&- 8>&-
     while [[ $signal != run ]]; do
         # A command can be at work, and a signal come for it, before its client's word does.
         if IFS=' ' read -r -n 64 -t 30 signal keep <&5; then
@@ -335,7 +335,7 @@ watch_fifo() { # PGID DIR
         fi
     done
     # From now on, its end is the client's end; and what the command prints is the client's to read.
-    exec 4<"$2/ctl" 5<&4 4<&-
+    exec 4<"$2.ctl" 5<&4 4<&-
     [[ $keep ]] || exec {drain}<&- {errors}<&-
     for signal in $early; do pass_on "$signal" "$1"; done
     nap .003 # most commands that say nothing are over by then, and nothing needs to be copied
@@ -362,13 +362,13 @@ reach() { # DESCRIPTOR-OF-THE-CLIENT r|w
     # For both first, so that no open waits.
     exec 4<>"$there" || return
     if [[ $2 == r ]]; then exec 9<"$there" 4>&-; else exec 9>>"$there" 4>&-; fi
-    [[ -p /dev/fd/9 && /dev/fd/9 -ef $there && /proc/$client/fd/8 -ef $own/$id/ctl ]]
+    [[ -p /dev/fd/9 && /dev/fd/9 -ef $there && /proc/$client/fd/8 -ef $own/$id.ctl ]]
 }
 
 connect() { # DIR: the command's streams: 6, 7 and 8; `copied` names those that the client copies
     local near=''
     copied=
-    [[ ! $keep && $client =~ ^[0-9]{1,9}$ && /proc/$client/fd/8 -ef $1/ctl ]] && near=1
+    [[ ! $keep && $client =~ ^[0-9]{1,9}$ && /proc/$client/fd/8 -ef $1.ctl ]] && near=1
     if [[ $stdin == none ]]; then
         exec 6</dev/null
     elif reach 3 r; then
@@ -410,7 +410,7 @@ nap() { read -r -t "$1" -u "$never" _; }
 
 become() { # DIR: waits for a request, and becomes its command
     local verb='' copied request told
-    exec {request}<"$1/req" {told}>"$1.told"
+    exec {request}<"$1.req" {told}>"$1.told"
     until IFS= read -r -n 8 -t 30 verb <&"$go"; do
         kill -s 0 "$main" 2>/dev/null || exit
     done
@@ -436,7 +436,7 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
     id=$1
     let_go
     # Opened for both first, then for one: so no open waits for a client that is gone.
-    exec 4<>"$at/in" 6<"$at/in" 4<>"$at/out" 7>"$at/out" 4<>"$at/err" 8>"$at/err" || return
+    exec 4<>"$at.in" 6<"$at.in" 4<>"$at.out" 7>"$at.out" 4<>"$at.err" 8>"$at.err" || return
     set -m
     become "$at" 4>&- &
     pid=$!
@@ -454,7 +454,7 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
         return 0
     fi
     # What was printed and not copied yet lies in the pipes, and needs to be read only if there is any.
-    exec {drain}<"$at/out" {errors}<"$at/err"
+    exec {drain}<"$at.out" {errors}<"$at.err"
     read -r -t 0 -u "$drain" && said+=o
     read -r -t 0 -u "$errors" && said+=e
     exec 7>&- 8>&-
@@ -468,15 +468,15 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
 answer_files() { # NUMBER
     local dir=$own/$1 pid watcher status pump='' from request
     id=$1
-    exec {request}<"$dir/req"
+    exec {request}<"$dir.req"
     if ! prepare "$request"; then
         note refused "refused"
-        printf 'fail %s\n' "${why//$'\n'/ }" >"$dir/end"
+        printf 'fail %s\n' "${why//$'\n'/ }" >"$dir.end"
         return
     fi
     case $stdin in
     none) exec {from}</dev/null ;;
-    whole) exec {from}<"$dir/in" ;;
+    whole) exec {from}<"$dir.in" ;;
     *)
         exec {from}< <(grow "$dir")
         pump=$!
@@ -484,7 +484,7 @@ answer_files() { # NUMBER
     esac
     set -m
     (
-        exec <&"$from" >>"$dir/out" 2>>"$dir/err" {from}<&- {never}<&- {request}<&-
+        exec <&"$from" >>"$dir.out" 2>>"$dir.err" {from}<&- {never}<&- {request}<&-
         [[ $merged ]] && exec 2>&1
         exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
     ) &
@@ -497,16 +497,16 @@ answer_files() { # NUMBER
     set +m
     note started "started"
     finish "$pid"
-    printf 'exit %s\n' "$status" >"$dir/end"
+    printf 'exit %s\n' "$status" >"$dir.end"
     kill -s KILL "$watcher" ${pump:+"$pump"} 2>/dev/null
     note_again ended "$status"
 }
 
 grow() { # DIR: copies the client's stdin while it arrives
     local complete=''
-    exec 6<"$1/in"
+    exec 6<"$1.in"
     while [[ ! $complete ]]; do
-        IFS= read -r -n 8 complete <"$1/in.end"
+        IFS= read -r -n 8 complete <"$1.in.end"
         tool cat <&6 || return
         [[ $complete ]] || nap .01
     done
@@ -514,15 +514,15 @@ grow() { # DIR: copies the client's stdin while it arrives
 
 watch_files() { # PGID DIR
     local signal seen='' now since=$SECONDS beat=''
-    exec 5<"$2/ctl"
+    exec 5<"$2.ctl"
     while :; do
         if [[ $beat != "$SECONDS" ]]; then
             beat=$SECONDS
-            printf '%s %s\n' "$beat" "$BASHPID" >"$2/beat"
+            printf '%s %s\n' "$beat" "$BASHPID" >"$2.beat"
         fi
         while IFS= read -r -n 64 signal <&5; do pass_on "$signal" "$1"; done
         nap .05
-        IFS= read -r -n 32 now <"$2/live"
+        IFS= read -r -n 32 now <"$2.live"
         if [[ $now != "$seen" ]]; then
             seen=$now since=$SECONDS
         elif ((SECONDS - since > lost)); then
@@ -548,20 +548,18 @@ let_go() { [[ $carrier == files ]] || exec {more}>&- {held}>&-; }
 next=1 made=1 running=0 filling='' hearing='' asked=0
 free=() pids=() waiting=() gone=() claimed_at=()
 
-make_slots() { # LOW HIGH: the host's own files, and then, all of them at once, where clients look
-    local n file dirs=() fifos=() shown=()
+make_slots() { # LOW HIGH: the host's own files, and then links to them where clients look
+    local n file fifos=() files=()
     for ((n = $1; n <= $2; n++)); do
-        dirs+=("$own/$n")
-        shown+=("$host/new/$n")
-        [[ $carrier == files ]] || fifos+=("$own/$n/in" "$own/$n/out" "$own/$n/err" "$own/$n/ctl" "$own/$n/go" "$own/$n/end")
+        for file in $pipes; do fifos+=("$own/$n.$file"); done
+        for file in $plain; do
+            : >"$own/$n.$file" || return
+            files+=("$own/$n.$file")
+        done
     done
-    tool mkdir -- "${dirs[@]}" || return
-    [[ $carrier == files ]] || tool mkfifo -- "${fifos[@]}" || return
-    for ((n = $1; n <= $2; n++)); do
-        for file in $plain; do : >"$own/$n/$file" || return; done
-    done
-    # Made where no container is, and moved to the folder that was opened at the start, whatever bears its name now.
-    [[ ! $guarded ]] || { tool cp -rl -- "${dirs[@]}" "$host/new" && tool mv -- "${shown[@]}" .; }
+    ((!${#fifos[@]})) || tool mkfifo -- "${fifos[@]}" || return
+    # In the folder that was opened at the start, whatever bears its name now; no link replaces anything.
+    [[ ! $guarded ]] || tool ln -- ${fifos[@]+"${fifos[@]}"} "${files[@]}" .
 }
 
 publish() { # HIGH: the range in which a client looks for a free slot
@@ -587,7 +585,7 @@ drop() { # PID: of a process that waits; nothing is said of its end
 sweep() {
     local n
     for n in "${!free[@]}"; do
-        [[ -e $n/claim || -L $n/claim ]] || continue
+        [[ -e $n.claim || -L $n.claim ]] || continue
         claimed_at[n]=${claimed_at[n]-$SECONDS}
         ((SECONDS - claimed_at[n] > 20)) || continue
         [[ " ${waiting[*]-} " == *" $n "* ]] && continue
@@ -602,15 +600,13 @@ remove() {
     ((${#gone[@]})) || return
     (
         let_go
-        local n here=() own_ones=() moved=()
+        local n file names=()
+        # The claims last: who can make one while its slot goes would own a slot without files.
         for n in "${gone[@]}"; do
-            here+=("./$n")
-            own_ones+=("$own/$n" "$own/$n.told" "$host/scripts/$n")
-            moved+=("$host/gone/$n")
+            for file in $pipes $plain told; do names+=("./$n.$file" "$own/$n.$file"); done
+            names+=("$host/scripts/$n" "./$n.claim")
         done
-        # First out of reach at once, so that nobody claims what is half gone.
-        [[ $guarded ]] && tool mv -- "${here[@]}" "$host/gone" 2>/dev/null
-        tool rm -rf -- "${own_ones[@]}" "${moved[@]}"
+        tool rm -rf -- "${names[@]}"
     ) &
     gone=()
 }
@@ -634,7 +630,7 @@ replenish() { # [MORE]
     while ((${#free[@]} < idle + ${1:-0} && ${#free[@]} + running < jobs && worker < made)); do
         n=$worker worker=$((worker + 1)) count=$((count + 1))
         # Held from here on: what a client writes there before all is ready is not lost, and it sees that somebody is there.
-        exec {end}<>"$own/$n/end" {go}<>"$own/$n/go"
+        exec {end}<>"$own/$n.end" {go}<>"$own/$n.go"
         (work "$n" && printf 'done %s\n' "$n" >&3) &
         free[n]=$!
         exec {end}>&- {go}>&-
@@ -756,7 +752,7 @@ look() { # whether a request came or ended
     looks=$(((looks + 1) % 16))
     for n in "${!free[@]}"; do
         word=
-        IFS= read -r -n 8 word <"$own/$n/go"
+        IFS= read -r -n 8 word <"$own/$n.go"
         if [[ ! $word ]]; then
             empty=$((empty + 1))
             ((empty < 4 || !looks)) || break
@@ -795,7 +791,7 @@ put_away() { # slots whose client has read the outcome, or never will
     local n word
     for n in "${!finished[@]}"; do
         word=
-        IFS= read -r -n 8 word <"$own/$n/bye"
+        IFS= read -r -n 8 word <"$own/$n.bye"
         [[ $word ]] || ((SECONDS - finished[n] > 300)) || continue
         unset "finished[$n]"
         gone+=("$n")
@@ -1107,13 +1103,13 @@ take_folder() {
 
 make_folders() { # the host's own beside D, if the file system lets files have names in both; then D/v1
     local probe=.${token:0:12}
-    plain='req script'
-    [[ $carrier == files ]] && plain+=' go in in.end out err ctl end live bye beat'
+    plain='req script' pipes='in out err ctl go end'
+    [[ $carrier == files ]] && plain+=' go in in.end out err ctl end live bye beat' pipes=
     own=$host/v1 guarded=1
     tool rm -rf -- "$root"
     if ! {
         tool mkdir -p -m 0700 -- "$host" && [[ ! -L $host && -O $host ]] && clear_host &&
-            tool mkdir "$own" "$host/new" "$host/gone" "$host/scripts" && : >"$own/head" && tool ln "$own/head" "$dir/$probe"
+            tool mkdir "$own" "$host/new" "$host/scripts" && : >"$own/head" && tool ln "$own/head" "$dir/$probe"
     } 2>/dev/null; then
         host=$root/host own=$root guarded=
         tool mkdir "$root" "$host" "$host/scripts" || die "cannot write in $dir"
@@ -1130,7 +1126,7 @@ make_folders() { # the host's own beside D, if the file system lets files have n
     fi
 }
 
-clear_host() { tool rm -rf -- "$host"/{v1,new,gone,scripts,bin,held,inbox,beat}; }
+clear_host() { tool rm -rf -- "$host"/{v1,new,scripts,bin,held,inbox,beat}; }
 
 leave() {
     local i
