@@ -660,8 +660,8 @@ handle() { # VERB NUMBER: one line that came in
         [[ ${free[$2]-} ]] || return
         pids[$2]=${free[$2]}
         unset "free[$2]" "claimed_at[$2]"
-        running=$((running + 1))
-        ((${#free[@]} > idle / 2)) || replenish
+        running=$((running + 1)) due=1
+        ((${#free[@]} > 1)) || replenish
         ;;
     done)
         if [[ ${pids[$2]-} ]]; then
@@ -673,8 +673,9 @@ handle() { # VERB NUMBER: one line that came in
             return
         fi
         gone+=("$2")
-        ((${#free[@]} > idle / 2 && !asked)) || replenish "$asked"
-        ((${#gone[@]} < 16)) || remove
+        due=1
+        ((${#free[@]} > 1 && !asked)) || replenish "$asked"
+        ((${#gone[@]} < 64)) || remove
         ;;
     filled)
         filling='' made=$(($2 + 1))
@@ -699,8 +700,8 @@ hear_clients() {
 }
 
 serve_fifo() {
-    local verb number
-    idle=$((jobs < 6 ? jobs : 6)) worker=$next made=$next
+    local verb number idle due worker
+    idle=$((jobs < 8 ? jobs : 8)) due='' worker=$next made=$next
     hear_clients &
     hearing=$!
     make_slots "$next" $((next + 15)) || die "cannot make FIFOs in $root; try --carrier files"
@@ -708,8 +709,13 @@ serve_fifo() {
     replenish
     announce fifo
     while [[ ! $stopping ]]; do
-        if IFS=' ' read -r -t 5 verb number <&3; then
+        # What is to be made and removed waits for a moment without requests, so that none waits for it.
+        if IFS=' ' read -r -t "${due:+.0}5" verb number <&3; then
             handle "$verb" "$number"
+        elif [[ $due ]]; then
+            due=
+            replenish
+            remove
         else
             reap
             sweep
