@@ -17,7 +17,7 @@ from outrider.session import Session
 if TYPE_CHECKING:
     from outrider.batch.array import JobArray
     from outrider.batch.batch import Batch
-    from outrider.batch.executor import RouteExecutor
+    from outrider.batch.executors.executor import RouteExecutor
     from outrider.batch.job import BatchJob
     from outrider.config import Config
     from outrider.connection import Connection
@@ -210,7 +210,7 @@ class Route(Chain):
         pool: have one job for all instead, with up to so many warm worker processes inside it. It is asked for by the
         first call and ends with `shutdown`. `initializer(*initargs)` is called in each worker before its first call.
         """
-        from outrider.batch.executor import executor
+        from outrider.batch.executors.executor import executor
 
         return executor(self, pool, initializer, tuple(initargs))
 

@@ -23,8 +23,8 @@ import pytest
 
 from outrider import Cancelled, ConfigError, Lost, Refused, Route, Unserializable, hops
 from outrider.batch import State, watching
-from outrider.batch.executor import RouteExecutor
-from outrider.batch.pool import PoolBroken, WorkerLost
+from outrider.batch.executors.executor import RouteExecutor
+from outrider.batch.executors.pool import PoolBroken, WorkerLost
 from tests.samples import pool_work
 from tests.world.machine import wait_for
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.batch.html import array_html, job_html
+from outrider.batch.views.html import array_html, job_html
 
 NOW = 1_800_000_000.0
 ANY = st.text() | st.sampled_from(

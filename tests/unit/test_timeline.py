@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider import ConfigError, Route, zipped
-from outrider.batch.lives import Life, busy, life, orderly, rows_of, steps, together, took
-from outrider.batch.timelines import Timeline, timeline
+from outrider.batch.views.lives import Life, busy, life, orderly, rows_of, steps, together, took
+from outrider.batch.views.timelines import Timeline, timeline
 from outrider.batch.watching import Watcher
 
 NOW = 1_800_000_000.0

@@ -13,7 +13,7 @@ import pytest
 
 from outrider import Cancelled, Route, hops, ssh
 from outrider.batch import State
-from outrider.batch.pool import PoolBroken, WorkerLost
+from outrider.batch.executors.pool import PoolBroken, WorkerLost
 from tests.samples import pool_work
 from tests.world.machine import wait_for
 

@@ -10,7 +10,7 @@ from outrider.batch.states import Standing, State
 
 if TYPE_CHECKING:
     from outrider.batch.swept import PointResult, Sweep, table
-    from outrider.batch.timelines import Timeline, timeline
+    from outrider.batch.views.timelines import Timeline, timeline
 
 __all__ = [
     "Attributes",
@@ -32,8 +32,8 @@ _LATER = {
     "PointResult": "swept",
     "Sweep": "swept",
     "table": "swept",
-    "Timeline": "timelines",
-    "timeline": "timelines",
+    "Timeline": "views.timelines",
+    "timeline": "views.timelines",
 }
 
 

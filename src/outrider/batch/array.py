@@ -42,7 +42,7 @@ class JobArray(Sequence[BatchJob]):
         return f"<JobArray {self.key} of {len(self)} on {self._chain.label()}>"
 
     def _repr_html_(self) -> str:
-        from outrider.batch.html import array_html
+        from outrider.batch.views.html import array_html
 
         counts = self.progress()
         failures = [(index, job._known()) for index, job in enumerate(self)]

@@ -15,7 +15,7 @@ from outrider.command import Argument
 from outrider.errors import ConfigError
 
 if TYPE_CHECKING:
-    from outrider.batch.executor import RouteExecutor
+    from outrider.batch.executors.executor import RouteExecutor
     from outrider.batch.sweep import Points
     from outrider.batch.swept import Sweep
     from outrider.route import Route
@@ -42,8 +42,8 @@ class Batch:
 
     def executor(self) -> RouteExecutor:
         """An Executor of `concurrent.futures` whose calls are jobs like these; see `Route.executor`."""
-        from outrider.batch.executor import RouteExecutor
-        from outrider.batch.single import JobCrew
+        from outrider.batch.executors.executor import RouteExecutor
+        from outrider.batch.executors.single import JobCrew
 
         return RouteExecutor(JobCrew(self))
 

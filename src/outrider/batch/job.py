@@ -62,7 +62,7 @@ class BatchJob:
         return f"<BatchJob {which} on {self._place}, {self._known().state}>"
 
     def _repr_html_(self) -> str:
-        from outrider.batch.html import job_html
+        from outrider.batch.views.html import job_html
 
         state, reason = self.standing()
         return job_html(

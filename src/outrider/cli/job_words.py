@@ -151,7 +151,7 @@ def age(_: click.Context, __: click.Parameter, text: str | None) -> float | None
 def standings_of(row: Row, ask: bool) -> tuple[Counter[str], str]:
     """How a job's items stand, and a reason or what keeps us from knowing. ask: of those not over, at the submit host."""
     from outrider.batch.opening import job_of
-    from outrider.batch.timelines import learn
+    from outrider.batch.views.timelines import learn
     from outrider.errors import OutriderError
 
     known: dict[int, Standing] = dict(row.ended)

@@ -12,9 +12,9 @@ import click
 from outrider.cli import common, job_words, traced
 
 if TYPE_CHECKING:
-    from outrider.batch.lives import Life
     from outrider.batch.store import Row, Store
-    from outrider.batch.timelines import Timeline
+    from outrider.batch.views.lives import Life
+    from outrider.batch.views.timelines import Timeline
 
 
 @common.verb()
@@ -48,9 +48,9 @@ def verb(
     An array is all its jobs. Without JOB: those that this account has submitted since yesterday. Submit hosts
     are asked about jobs that are not known to be over.
     """
-    from outrider.batch.remembered import lives_of
     from outrider.batch.store import Store
-    from outrider.batch.timelines import Timeline
+    from outrider.batch.views.remembered import lives_of
+    from outrider.batch.views.timelines import Timeline
 
     store = Store()
     chosen = _chosen(store, keys, since, tag)

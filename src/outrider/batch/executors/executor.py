@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from outrider.batch.crew import CallFuture, Crew
-from outrider.batch.pool import PoolCrew
+from outrider.batch.executors.crew import CallFuture, Crew
+from outrider.batch.executors.pool import PoolCrew
 from outrider.calls import check_function
 from outrider.errors import ConfigError
 

@@ -13,8 +13,8 @@ from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from outrider.batch.crew import Crew, Item
-from outrider.batch.steps import nodes_of, places
+from outrider.batch.executors.crew import Crew, Item
+from outrider.batch.executors.steps import nodes_of, places
 from outrider.carried import CarriedOpening, CarriedProcess
 from outrider.chain import Chain
 from outrider.connection import Connection

@@ -12,11 +12,11 @@ from typing import Any
 
 from outrider.batch.array import JobArray
 from outrider.batch.job import BatchJob
-from outrider.batch.life_views.chrome import chrome
-from outrider.batch.life_views.picture import picture
-from outrider.batch.life_views.text import text
-from outrider.batch.lives import Life, counted, life, orderly
 from outrider.batch.swept import Sweep
+from outrider.batch.views.chrome import chrome
+from outrider.batch.views.lives import Life, counted, life, orderly
+from outrider.batch.views.picture import picture
+from outrider.batch.views.text import text
 from outrider.errors import ConfigError
 
 SUFFIXES = (".json", ".svg", ".txt")

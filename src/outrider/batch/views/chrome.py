@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from outrider.batch import lives as lived
-from outrider.batch.lives import Orderly
+from outrider.batch.views import lives as lived
+from outrider.batch.views.lives import Orderly
 
 
 def chrome(found: Orderly) -> dict[str, Any]:

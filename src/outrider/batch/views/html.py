@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from outrider.batch.lives import QUEUED, RUNNING, life, orderly, took
 from outrider.batch.states import State
+from outrider.batch.views.lives import QUEUED, RUNNING, life, orderly, took
 from outrider.harmless import printable
 
 LONGEST = 500

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 
-from outrider.batch import lives as lived
-from outrider.batch.lives import Life, Orderly, Row, took
+from outrider.batch.views import lives as lived
+from outrider.batch.views.lives import Life, Orderly, Row, took
 from outrider.trace_views.picture import GROUND, shown
 
 WIDTH, LABELS, STATES, LINE, MARGIN = 960, 250, 110, 20, 12

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import unicodedata
 
-from outrider.batch import lives as lived
-from outrider.batch.lives import Life, Orderly, Row, took
+from outrider.batch.views import lives as lived
+from outrider.batch.views.lives import Life, Orderly, Row, took
 
 BARS = {
     lived.QUEUED: "░",

@@ -14,8 +14,8 @@ from contextlib import suppress
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from outrider.batch.crew import CallFuture, Crew, Item
-from outrider.batch.hands import Hands
+from outrider.batch.executors.crew import CallFuture, Crew, Item
+from outrider.batch.executors.hands import Hands
 from outrider.batch.job import BatchJob
 from outrider.batch.states import State
 from outrider.batch.submitting import check

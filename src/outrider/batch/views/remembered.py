@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from outrider.batch.array import JobArray
 from outrider.batch.job import BatchJob
-from outrider.batch.lives import UNKNOWN, Life, life
 from outrider.batch.opening import job_of
 from outrider.batch.store import Row, Store
-from outrider.batch.timelines import jobs_in, learn, life_of
+from outrider.batch.views.lives import UNKNOWN, Life, life
+from outrider.batch.views.timelines import jobs_in, learn, life_of
 from outrider.errors import Lost, OutriderError
 
 
