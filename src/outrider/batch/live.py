@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from outrider.batch.spool import Answer, AnswerReader
+from outrider.errors import FarError
 from outrider.far import wire
 
 Ask = Callable[[str, Any], Any]
@@ -57,6 +58,11 @@ class Live:
 
     def _feed(self, name: str, piece: bytes, channel: int) -> None:
         self._sizes[name] = self._sizes.get(name, 0) + len(piece)
+        if sum(self._sizes.values()) > self._limit:
+            raise FarError(
+                f"the job's answer and what it printed are more than {self._limit} bytes",
+                hint="route.options(max_answer=...) allows more; or let it print less",
+            )
         if self._command:
             self.printed.append((1, channel, piece))
             return

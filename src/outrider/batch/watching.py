@@ -18,7 +18,7 @@ from outrider.batch.reaching import far_answer
 from outrider.batch.schedulers.base import Scheduler
 from outrider.batch.splitting import Split, head_options
 from outrider.chain import Chain
-from outrider.errors import Lost, OutriderError, TimedOut
+from outrider.errors import FarError, Lost, OutriderError, TimedOut
 from outrider.options import Options
 from outrider.session import Session
 
@@ -126,11 +126,11 @@ class Watcher:
                 for lot in strange
             ]
             missing = {}
-            for lot, (record, attempts) in zip(
-                strange, far_answer(far, "watch", asked, ASK_LIMIT), strict=True
-            ):
-                if numbers := lot.learn(record, attempts):
-                    missing[lot.key] = (lot, numbers, attempts)
+            told = far_answer(far, "watch", asked, ASK_LIMIT)
+            with self._believing():
+                for lot, (record, attempts) in zip(strange, told, strict=True):
+                    if numbers := lot.learn(record, attempts):
+                        missing[lot.key] = (lot, numbers, attempts)
             for lot, numbers, attempts in missing.values():
                 self._find(far, lot, numbers, attempts)
 
@@ -186,13 +186,26 @@ class Watcher:
         argv = self.scheduler.query(ids) if ids else []
         asked = {"wait": wait, "interval": INTERVAL, "argv": argv, "about": ids}
         told = self.ask("look", asked, wait + ASK_LIMIT)
-        offset = time.time() - told["now"]
-        for news in told["news"]:
-            lot = self._lots.get(news[1])
-            if lot is not None:
-                lot.clock = offset
-                lot.take([news[0], *news[2:]])
-        return told["said"]
+        with self._believing():
+            offset = time.time() - told["now"]
+            for news in told["news"]:
+                lot = self._lots.get(news[1])
+                if lot is not None:
+                    lot.clock = offset
+                    lot.take([news[0], *news[2:]])
+            return told["said"]
+
+    @contextlib.contextmanager
+    def _believing(self) -> Iterator[None]:
+        """What the submit host tells is dealt with: one that keeps to no rules is told of, by whoever waits."""
+        try:
+            yield
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+            raise FarError(
+                f"what the submit host tells of its jobs makes no sense: {error!r}",
+                hop=self.chain.label(),
+                hint="is that host what you think it is? It does not keep to the protocol: do not trust it",
+            ) from error
 
     def _said(self, said: Any) -> None:
         """Hand on what the scheduler said of the jobs that it was asked about; None: nothing yet."""
@@ -200,10 +213,11 @@ class Watcher:
             return
         with self._lock:
             lots = list(self._lots.values())
-        about = set(said["about"])
-        known = self.scheduler.parse_query(said["stdout"])
-        complete = self.scheduler.knows_all(said["status"], said["stdout"], said["stderr"])
-        forgotten = [element for lot in lots for element in lot.said(known, complete, about)]
+        with self._believing():
+            about = set(said["about"])
+            known = self.scheduler.parse_query(said["stdout"])
+            complete = self.scheduler.knows_all(said["status"], said["stdout"], said["stderr"])
+            forgotten = [element for lot in lots for element in lot.said(known, complete, about)]
         argv = self.scheduler.history([element.ident for element in forgotten]) if forgotten else None
         if argv is None:
             return
