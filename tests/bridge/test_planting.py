@@ -107,7 +107,7 @@ def test_a_link_in_the_place_of_a_script(tmp_path: Path) -> None:
         served = Served(tmp_path / carrier, carrier, "--lost", "5", allow="sbatch=/bin/cat,true")
         try:
             container = Container(served, tmp_path / f"victims-{carrier}")
-            container.ask(b"name=sbatch", b"stdin=none", b"file=job.sh")
+            container.ask(b"name=sbatch", b"how=,none", b"file=job.sh")
             container.write("script", b"the script\n")
             container.plant(["script"], there=True)
             container.run()
@@ -120,7 +120,7 @@ def test_a_link_in_the_place_of_a_script(tmp_path: Path) -> None:
 
 def test_a_link_in_the_place_of_the_folder(served: Served, tmp_path: Path) -> None:
     container = Container(served, tmp_path / "victims")
-    container.ask(b"name=sh", b"stdin=none", b"arg=-c", b"arg=" + SCRIPT.encode())
+    container.ask(b"name=sh", b"how=,none", b"arg=-c", b"arg=" + SCRIPT.encode())
     moved = container.root
     same = container.victims / "same"
     # Under the folder's name then lie the same names, all of them the user's own files.

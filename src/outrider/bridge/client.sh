@@ -62,8 +62,8 @@ send_variables() {
 }
 
 send_request() {
-    printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0keep=%s\0stdin=%s\0merged=%s\0pid=%s\0' \
-        "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP-}" "$nostdin" "$merged" "$$"
+    printf 'outrider-bridge-1\0token=%s\0name=%s\0cwd=%s\0map=%s\0how=%s,%s,%s,%s\0' \
+        "$token" "$name" "$PWD" "${OUTRIDER_BRIDGE_MAP-}" "${OUTRIDER_BRIDGE_KEEP:+1}" "$nostdin" "$merged" "$$"
     send_variables
     at=0
     for word do
@@ -129,7 +129,7 @@ run_fifo() {
     # The server looks at 3, 4 and 2 of this process: 1 is another one's while a builtin writes.
     exec 4>&1
     printf '\n' 1<>"$slot.go"
-    printf 'run %s\n' "${OUTRIDER_BRIDGE_KEEP-}" >&8
+    printf 'run %s\n' "${OUTRIDER_BRIDGE_KEEP:+1}" >&8
     while :; do
         if ! read -r verb rest <&7; then
             [ "$sig" ] && sig='' && continue
@@ -176,7 +176,7 @@ run_fifo() {
 
 # Plain files: looked at again and again, and slower the longer it takes.
 run_files() {
-    step=2 spent=0 looks=0 seen='' seen_at=0
+    times='1' step=2 spent=0 looks=0 seen='' seen_at=0
     exec 5<"$slot.out" 6<"$slot.err"
     for signal in HUP INT QUIT TERM USR1 USR2; do
         # shellcheck disable=SC2064
@@ -201,7 +201,12 @@ run_files() {
         *) pause=.$step ;;
         esac
         sleep "$pause" || sleep 1
-        step=$((step * 2))
+        # Then is when a command that does little ends: to look many times in a row costs less than one more `sleep`.
+        case $looks in
+        1) step=1 times='1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32' ;;
+        2) step=5 times=1 ;;
+        *) step=$((step * 2)) ;;
+        esac
         if [ $step -gt 40 ]; then step=40; fi
         if [ $spent -gt 20000 ]; then step=200; fi
     done
@@ -215,9 +220,8 @@ run_files() {
     exit "$rest"
 }
 
-# Looked at some times in a row, which costs less than one more `sleep`.
 ended() {
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    for _ in $times; do
         if read -r verb rest <"$slot.end"; then return 0; fi
     done
     return 1

@@ -262,10 +262,13 @@ read_request() { # DESCRIPTOR
             name=*) name=${word#*=} ;;
             cwd=*) cwd=${word#*=} ;;
             map=*) map=${word#*=} ;;
-            keep=*) keep=${word#*=} ;;
-            stdin=*) stdin=${word#*=} ;;
-            merged=*) merged=${word#*=} ;;
-            pid=*) client=${word#*=} ;;
+            how=*) # KEEP,STDIN,MERGED,PID
+                word=${word#*=},,,
+                keep=${word%%,*} word=${word#*,}
+                stdin=${word%%,*} word=${word#*,}
+                merged=${word%%,*} word=${word#*,}
+                client=${word%%,*}
+                ;;
             env=*) variables+=("${word#*=}") ;;
             environ=*) read_environ "${word#*=}" || return 1 ;;
             arg=*) words+=("${word#*=}") ;;
@@ -426,13 +429,13 @@ become() { # DIR: waits for a request, and becomes its command
     connect "$1"
     [[ $copied ]] && printf 'copy %s\n' "$copied" >&"$end"
     note started "started"
-    printf '%s\n' "$described" >&"$told"
+    printf '.%s\n%s\n' "$copied" "$described" >&"$told"
     exec <&6 >&7 2>&8 3>&- 6<&- 7>&- 8>&- {go}>&- {end}>&- {never}<&- {request}<&- {told}>&-
     exec "${path_of[$name]}" "${words[@]+"${words[@]}"}"
 }
 
 work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end` are open
-    local at=$own/$1 pid watcher status drain errors said=''
+    local at=$own/$1 pid watcher status drain errors said='' copied=''
     id=$1
     let_go
     # Opened for both first, then for one: so no open waits for a client that is gone.
@@ -449,18 +452,21 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
     finish "$pid"
-    if [[ ! -s $at.told ]]; then # it never came to that
+    [[ -s $at.told ]] && { IFS= read -r copied && IFS= read -r described; } <"$at.told"
+    if [[ ! $copied ]]; then # it never came to that
         kill -s KILL "$watcher" 2>/dev/null
         return 0
     fi
     # What was printed and not copied yet lies in the pipes, and needs to be read only if there is any.
-    exec {drain}<"$at.out" {errors}<"$at.err"
-    read -r -t 0 -u "$drain" && said+=o
-    read -r -t 0 -u "$errors" && said+=e
+    if [[ $copied != . ]]; then
+        exec {drain}<"$at.out" {errors}<"$at.err"
+        read -r -t 0 -u "$drain" && said+=o
+        read -r -t 0 -u "$errors" && said+=e
+    fi
     exec 7>&- 8>&-
     printf 'exit %s %s\n' "$status" "$said" >&"$end"
     kill -s KILL "$watcher" 2>/dev/null
-    IFS= read -r described <"$at.told" && note_again ended "$status"
+    note_again ended "$status"
     return 0
 }
 
