@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import time
 from collections.abc import Iterator
@@ -90,3 +91,30 @@ def test_the_controller_is_down_while_a_job_runs(slurm: Any, jobs: list[BatchJob
     with slurm.down():
         assert not job.wait(1)
     assert job.result(60) is None
+
+
+def test_everything_through_ssh_with_docker_inside_the_job(slurm: Any, sshd: Any, docker: Any) -> None:
+    # The account at beta may use Docker.
+    way = Route(ssh("beta", config=str(sshd.config)), hops.slurm(memory="50M"), hops.docker(docker.image))
+    route = way.options(show=False)
+    array = route.map(pow, range(4), [2] * 4, array=True, chunk=2)
+    made = route.batch(name="made").submit_command(
+        "test -e /.dockerenv && echo $NAME; cat", stdin=b"in\n", env={"NAME": "x"}
+    )
+    after = route.batch(after=made).submit(os.path.exists, "/.dockerenv")
+    assert list(array.values(60)) == [0, 1, 4, 9]
+    assert made.result(60).text == "x\nin"
+    assert after.result(60) is True
+    with route.executor(pool=2) as pool:
+        assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
+    for job in (array, made, after):
+        job.clean()
+
+
+def test_submitted_as_another_user_behind_ssh(slurm: Any, sshd: Any, sudo_rules: Any) -> None:
+    hop = hops.sudo("outrider-b", password=lambda: sudo_rules.password)
+    route = Route(ssh("alpha", config=str(sshd.config)), hop, hops.slurm()).options(show=False, cwd="/")
+    job = route.submit(os.getuid)
+    assert job.result(60) == pwd.getpwnam("outrider-b").pw_uid
+    assert [str(item.result(60)) for item in route.map(abs, [-1, 2], array=True)] == ["1", "2"]
+    job.clean()
