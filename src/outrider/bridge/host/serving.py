@@ -128,6 +128,7 @@ class Server:
     ) -> None:
         self.folder, self.policy, self.token = folder, policy, token
         self.private = private_of(folder)
+        self.env = dict(os.environb)
         self.jobs, self.grace, self.audit, self.any_user = jobs, grace, audit, any_user
         self.running: set[Request] = set()
         self.waiting: deque[Request] = deque()
@@ -299,10 +300,13 @@ class Server:
                 f"the folder {folder!r} does not exist on the host; start the container with `outrider bridge exec`, "
                 "or set OUTRIDER_BRIDGE_MAP"
             )
-        env = {**os.environ, **{key: value for key, value in request.env.items() if self.policy.takes(key)}}
+        env = dict(self.env)
+        for key, value in request.env.items():
+            if self.policy.takes(key):
+                env[os.fsencode(key)] = os.fsencode(value)
         terminal = bool(fields.get("terminal"))
         if terminal:
-            env["TERM"] = request.env.get("TERM") or "dumb"
+            env[b"TERM"] = os.fsencode(request.env.get("TERM") or "dumb")
         self.put_script(request)
         self.note(request, "started", "started")
         status = self.spawn(request, [path, *request.words], folder, env, terminal)
@@ -329,7 +333,7 @@ class Server:
         return os.path.join(self.private, "scripts", f"s{request.number}")
 
     def spawn(
-        self, request: Request, argv: list[str], folder: str, env: dict[str, str], terminal: bool
+        self, request: Request, argv: list[str], folder: str, env: dict[bytes, bytes], terminal: bool
     ) -> int | None:
         """Starts it; gives the status where that fails, as a shell would."""
         master = theirs = None
@@ -370,8 +374,8 @@ class Server:
                 continue
             self.running.discard(request)
             ended = f"{status}" if status >= 0 else f"{128 - status} {-status}"
-            self.note(request, "ended", ended.partition(" ")[0])
             request.say(f"exit {ended}")
+            self.note(request, "ended", ended.partition(" ")[0])
             self.drop(request)
         while self.waiting and len(self.running) < self.jobs and not self.stopping:
             request = self.waiting.popleft()
@@ -410,8 +414,11 @@ class Server:
             "cwd": os.fsencode(request.fields.get("cwd", "")).decode("utf-8", "replace"),
             "outcome": outcome,
         }
-        with open(self.audit, "ab", 0) as file:
-            file.write(json.dumps(line).encode() + b"\n")
+        trail = os.open(self.audit, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(trail, json.dumps(line).encode() + b"\n")
+        finally:
+            os.close(trail)
 
 
 def _take_terminal() -> None:
