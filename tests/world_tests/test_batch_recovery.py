@@ -165,11 +165,12 @@ class Steps:
 
 
 def outcome(job: BatchJob, seconds: float) -> Any:
-    """Its result. Whenever it is queued once more, it may start at once: Slurm keeps such a job waiting for two minutes."""
+    """Its result. Whenever it is queued once more, it may start soon: Slurm keeps such a job waiting for two minutes."""
     until = time.monotonic() + seconds
     while not job.wait(0.3):
         assert time.monotonic() < until, job.standing()
         if job.standing().reason == "BeginTime":
+            time.sleep(5)  # the first run is being killed still, under the same id
             subprocess.run(["scontrol", "update", f"JobId={job.id}", "StartTime=now"], check=True)
     return job.result()
 

@@ -16,6 +16,7 @@ class Now:
 
     ident = flags = 0
     call = None
+    asked = False
 
 
 def begin(far, settings):
@@ -31,8 +32,8 @@ def begin(far, settings):
     ended = far.ended
 
     def ended_by_signal(reason):
-        if reason == "terminated":
-            _asked(far, reason)
+        if reason == "terminated" and _asked(far, reason):
+            return
         if reason != "the stream ended":
             far.status = 128 + signal.SIGTERM
         ended(reason)
@@ -81,10 +82,16 @@ def _note_calls(far):
 
 
 def _asked(far, why):
-    """In the main thread, in the midst of the call: ask its function for a checkpoint, and leave how to go on from it."""
+    """In the main thread, in the midst of the call: ask its function for a checkpoint, and leave how to go on from it.
+
+    True if that is being done already: the signal comes from the scheduler, and from the script as well.
+    """
     call = vars(Now)["call"]
+    if Now.asked:
+        return True
     if not call or not hasattr(call[0], "checkpoint"):
-        return
+        return False
+    Now.asked = True
     checkpoint = call[0].checkpoint
     try:
         sys.stdout.flush()
@@ -93,9 +100,10 @@ def _asked(far, why):
         import traceback
 
         sys.stderr.write("no checkpoint could be made:\n" + traceback.format_exc())
-        return
+        Now.asked = False
+        return False
     if not far.closing.acquire(False):
-        return
+        return False
     from .ending import clean_up
 
     try:
