@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import marshal
 import math
@@ -12,11 +13,12 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from outrider import Cancelled, ConfigError, FarError, Lost, Route, TimedOut
-from outrider.batch import State, spool
+from outrider.batch import BatchJob, State, spool
 from outrider.far import loader, spooling
 from tests.samples import far_work
 
@@ -149,3 +151,60 @@ def test_a_command_gets_its_variables_and_stdin_and_no_process_list_shows_them(r
 def test_functions_among_the_arguments_come_along(route: Route) -> None:
     assert route.submit(list, map(far_work.add, [1, 2], [3, 4])).result(30) == [4, 6]
     assert route.submit(functools.partial(far_work.add, 5), b=2).result(30) == 7
+
+
+def test_a_command_that_a_signal_ends(route: Route) -> None:
+    done = route.submit_command("kill -SEGV $$").result(30)
+    assert (done.returncode, done.signal) == (-11, "SIGSEGV")
+
+
+def test_in_an_asyncio_program(route: Route) -> None:
+    async def both() -> list[Any]:
+        slow = asyncio.ensure_future(_awaited(route.submit(time.sleep, 60)))
+        values = await asyncio.gather(*(_awaited(route.submit(pow, n, 2)) for n in (2, 3)))
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        return values
+
+    assert asyncio.run(both()) == [4, 9]
+
+
+async def _awaited(job: BatchJob) -> Any:
+    try:
+        return await job
+    except asyncio.CancelledError:  # the waiting is over, the job goes on
+        job.cancel()
+        raise
+
+
+def test_a_callback_that_raises_harms_no_other_job(route: Route, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[BatchJob] = []
+    first, second = route.submit(time.sleep, 0.5), route.submit(time.sleep, 0.5)
+    first.add_done_callback(lambda job: 1 / 0)
+    first.add_done_callback(seen.append)
+    second.add_done_callback(seen.append)
+    assert [first.result(30), second.result(30)] == [None, None]
+    until = time.monotonic() + 10
+    while len(seen) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert {job.key for job in seen} == {first.key, second.key}
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_interrupted_look_loses_no_news(route: Route, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = route.submit(abs, -1)
+    until = time.monotonic() + 30
+    folder = Path(os.environ["HOME"]) / ".outrider" / "spool" / job.key
+    while not (folder / "end.0").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("outrider.batch.lot.Lot.take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _ = job.state
+    assert job.result(10) == 1

@@ -142,7 +142,7 @@ def test_a_dependency_on_what_fails_is_never_started(route: Route) -> None:
 def test_the_connection_dies_while_somebody_waits(slurm: Any, sshd: Any) -> None:
     route = Route(ssh("alpha", config=str(sshd.config)), hops.slurm()).options(show=False)
     job = route.submit(time.sleep, 6)
-    threading.Timer(2, subprocess.run, [["pkill", "-KILL", "-f", "sshd: .*@notty"]]).start()
+    threading.Timer(2, subprocess.run, [["pkill", "-KILL", "-f", "sshd: outrider-a@notty"]]).start()
     assert job.result(60) is None
     job.clean()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from outrider import Route, hops
+from outrider import Cancelled, Route, hops
 from outrider.batch import BatchJob, State
 from outrider.batch.store import Store
 
@@ -104,7 +105,7 @@ def test_a_scheduler_that_talks_nonsense_for_a_while_loses_no_job(
     route: Route, wrap: Wrap, lines: str
 ) -> None:
     wrap("squeue", lines)
-    job = route.submit(time.sleep, 2)
+    job = route.submit(time.sleep, 7)
     assert not job.wait(1)
     assert job.result(30) is None
     job.clean()
@@ -131,6 +132,19 @@ def test_an_array_of_many_items(route: Route) -> None:
     jobs = route.map(abs, range(-500, 0), array=True, chunk=25, limit=8)
     assert list(jobs.values(60)) == list(range(500, 0, -1))
     assert jobs.progress() == {State.COMPLETED: 500}
+    jobs.clean()
+
+
+def test_an_array_is_collected_elsewhere_and_ended_by_somebody_else(route: Route) -> None:
+    jobs = route.map(time.sleep, [0, 0, 60, 60], array=True)
+    code = "import pickle, sys; jobs = pickle.load(sys.stdin.buffer); print([jobs[n].result(60) for n in (0, 1)])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(jobs), capture_output=True, timeout=90, check=True
+    )
+    assert done.stdout == b"[None, None]\n"
+    subprocess.run(["scancel", jobs[0].id.partition("_")[0]], check=True)
+    found = {item.index: type(item.error) for item in jobs.arriving()}
+    assert found == {0: type(None), 1: type(None), 2: Cancelled, 3: Cancelled}
     jobs.clean()
 
 

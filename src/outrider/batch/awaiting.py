@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from outrider.batch.job import BatchJob
 
+logger = logging.getLogger("outrider")
 
-def when_done(job: BatchJob, then: Callable[[], object]) -> Callable[[], None]:
-    """Call `then` once, when the job is over: in the watcher's thread, or now. Calling what this gives forgets it."""
+
+def when_done(job: BatchJob, then: Callable[[], object], trouble: bool = False) -> Callable[[], None]:
+    """Call `then` once, when the job is over: in the watcher's thread, or now. Calling what this gives forgets it.
+
+    trouble: also when nothing can be learned of the job any more. What `then` raises is logged, and harms no other job.
+    """
     lot, watcher = job._lot, job._watcher
     once = threading.Lock()
 
@@ -24,9 +30,13 @@ def when_done(job: BatchJob, then: Callable[[], object]) -> Callable[[], None]:
                 watcher.unwatch(lot)
 
     def news() -> None:
-        if (job._known().state.final or lot.trouble is not None) and once.acquire(blocking=False):
+        over = job._known().state.final or (trouble and lot.trouble is not None)
+        if over and once.acquire(blocking=False):
             forget()
-            then()
+            try:
+                then()
+            except Exception:
+                logger.exception("a callback of %r failed", job)
 
     watcher.watch(lot)
     with lot.changed:
@@ -44,7 +54,7 @@ async def awaited(job: BatchJob) -> Any:
         with contextlib.suppress(RuntimeError):  # the loop is closed by now
             loop.call_soon_threadsafe(over.set)
 
-    forget = await asyncio.to_thread(when_done, job, then)
+    forget = await asyncio.to_thread(when_done, job, then, True)
     try:
         await over.wait()
     finally:

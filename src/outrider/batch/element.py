@@ -10,6 +10,8 @@ GRACE = 3.0
 """Seconds that an end has to show in the spool after the scheduler says that the job is over."""
 VERDICT = 6.0
 """Seconds that the scheduler has to say who ended a job that has no answer: Slurm calls it COMPLETING at first."""
+FORGOTTEN = 10.0
+"""The same after a scheduler has forgotten it: one that has just been started again may say so for a while."""
 PENDING = Standing(State.PENDING)
 
 
@@ -37,6 +39,7 @@ class Element:
     cancelled: bool = False
     over_since: float | None = None
     verdict: Standing | None = None
+    patience: float = GRACE
     missed: bool = False
 
     @property
@@ -82,6 +85,7 @@ class Element:
                 self.standing, self.over_since, self.verdict = known, None, None
             return
         self.verdict = known
+        self.patience = FORGOTTEN if known.state is State.LOST and name != "process" else GRACE
         self.over_since = now if self.over_since is None else self.over_since
         unstarted = self.begun is None and self.cancelled and known.state is State.CANCELLED
         if self.end is not None or unstarted:  # else an end may still show
@@ -91,7 +95,7 @@ class Element:
         """Time has passed."""
         if self.final or self.over_since is None:
             return
-        if now - self.over_since >= (GRACE if self.end is None else VERDICT):
+        if now - self.over_since >= (VERDICT if self.end is not None else self.patience):
             self._conclude()
 
     def _conclude(self) -> None:

@@ -313,7 +313,11 @@ class BatchJob:
         element = self._lot.elements.get(self._element)
         if element is None or element.end is None or self._known().state in (State.CANCELLED, State.LOST):
             raise self._failure()
-        if not element.end.isdigit() or (self._known().state is State.FAILED and not element.answered):
+        state, reason = self._known()
+        own = element.answered or reason.startswith(
+            ("exit status", "FAILED")
+        )  # else the scheduler has ended it
+        if not element.end.isdigit() or (state is State.FAILED and not own):
             raise self._failure()
         assert self._lot.record is not None
         live = self._updated()

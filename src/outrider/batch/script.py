@@ -79,7 +79,7 @@ a=0
 while [ -e "$d/begun.$n.$a" ]; do a=$((a+1)); done
 : >"$d/begun.$n.$a"
 asked=
-trap 'asked=TERM; kill -TERM "$child" 2>/dev/null' TERM INT ALRM
+trap 'asked=${{asked:-TERM}}; kill -TERM "$child" 2>/dev/null' TERM INT ALRM
 trap 'asked=USR1; kill -USR1 "$child" 2>/dev/null' USR1
 {what} >"$d/answer.$n.$a" 2>>"$d/errors.$n" &
 child=$!

@@ -77,6 +77,9 @@ class Watcher:
         self._stir = threading.Condition(self._lock)
         self._session = self._thread = None
         self._known_there, self._waited, self._users = set(), {}, 0
+        for lot in list(self._lots.values()):
+            lot.changed = threading.Condition()
+            lot.callbacks.clear()
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -126,7 +129,12 @@ class Watcher:
                 for lot in strange
             ]
             missing = {}
-            told = far_answer(far, "watch", asked, ASK_LIMIT)
+            try:
+                told = far_answer(far, "watch", asked, ASK_LIMIT)
+            except BaseException:
+                with self._lock:
+                    self._known_there.difference_update(lot.key for lot in strange)
+                raise
             with self._believing():
                 for lot, (record, attempts) in zip(strange, told, strict=True):
                     if numbers := lot.learn(record, attempts):
@@ -185,15 +193,22 @@ class Watcher:
     def _look(self, wait: float, ids: list[str]) -> Any:
         argv = self.scheduler.query(ids) if ids else []
         asked = {"wait": wait, "interval": INTERVAL, "argv": argv, "about": ids}
-        told = self.ask("look", asked, wait + ASK_LIMIT)
-        with self._believing():
-            offset = time.time() - told["now"]
-            for news in told["news"]:
-                lot = self._lots.get(news[1])
-                if lot is not None:
-                    lot.clock = offset
-                    lot.take([news[0], *news[2:]])
-            return told["said"]
+        try:
+            told = self.ask("look", asked, wait + ASK_LIMIT)
+            with self._believing():
+                offset = time.time() - told["now"]
+                for news in told["news"]:
+                    lot = self._lots.get(news[1])
+                    if lot is not None:
+                        lot.clock = offset
+                        lot.take([news[0], *news[2:]])
+                return told["said"]
+        except (
+            BaseException
+        ):  # Ctrl-C, perhaps: what was told and not heard is told again to who is introduced anew
+            with self._lock:
+                self._known_there.clear()
+            raise
 
     @contextlib.contextmanager
     def _believing(self) -> Iterator[None]:
@@ -345,6 +360,8 @@ atexit.register(_ended.append, True)
 
 
 def _forked() -> None:
+    global _watchers_lock
+    _watchers_lock = threading.Lock()  # the other may have been held
     for watcher in _watchers:
         watcher.disinherit()
 

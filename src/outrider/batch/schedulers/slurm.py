@@ -72,7 +72,8 @@ class SlurmBatch(Scheduler):
 
     def knows_all(self, status: int, said: str, complaint: str) -> bool:
         # One id that is forgotten is an error, of several those that are known are told.
-        return status == 0 or "Invalid job id" in complaint
+        readable = all(line.count("|") >= 2 for line in said.splitlines() if line.strip())
+        return (status == 0 and readable) or "Invalid job id" in complaint
 
     def history(self, ids: Sequence[str]) -> Argv:
         wanted = ",".join(ids)
