@@ -99,6 +99,7 @@ class Looks:
         return not tree(self.top)
 
     def kill(self):
+        self.seconds()  # the kernel forgets what children used of a process 1 that is killed before them
         for pid in tree(self.top):
             _kill(pid)
 
@@ -439,7 +440,7 @@ class Jail:
             "largest": max((one.ru_maxrss * 1024 for one in used), default=0),
             "launcher": 0,
             "written": 0,
-            "watched": None,
+            "watched": None if self.group.version else {"cpu": self.group.cpu},
             "connections": 0,
         }
         self.warden.report(self, self.job, about)
