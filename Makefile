@@ -22,10 +22,13 @@ demo: $(VENV)/installed
 	@$(BIN)/outrider demo
 
 # The test world switches users and starts servers, so its tests run as root. As root we leave no cache
-# files behind in a checkout that belongs to somebody else.
+# files behind in a checkout that belongs to somebody else. Thousands of tests wait for real servers on a busy machine:
+# a few that fail are run once more, and told of with what they said (CONTRIBUTING.md).
+RERUNS := --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
+
 test: $(VENV)/dev world
 	@$(SUDO) env OUTRIDER_TEST_CACHE='$(CACHE)' PYTHONDONTWRITEBYTECODE=1 \
-	    $(BIN)/python -m pytest -p no:cacheprovider $(ARGS)
+	    $(BIN)/python -m pytest -p no:cacheprovider $(RERUNS) $(ARGS)
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
