@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 SLOW = {
-    "test_batch_liars", "test_cancelling", "test_carried", "test_cli_docs", "test_cli_jobs", "test_data",
+    "test_batch_cancel", "test_batch_liars", "test_cancelling", "test_carried", "test_cli_docs",
+    "test_cli_jobs", "test_data",
     "test_detach", "test_docs", "test_executor", "test_far_end", "test_files_hostile", "test_heartbeat",
     "test_interrupts", "test_jail", "test_jail_groups", "test_near_end", "test_notebook", "test_reconnect",
     "test_sandbox_calls", "test_sandbox_cli", "test_sandbox_pairs",

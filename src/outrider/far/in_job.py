@@ -16,11 +16,16 @@ class Now:
 
     ident = flags = 0
     call = None
-    asked = False
+    asked = terminated = False
 
 
 def begin(far, settings):
     """Serve calls one after the other, as they stand in the file that is the stream."""
+
+    def warned(*_):
+        if not _asked(far, "the time is nearly up") and Now.terminated:  # while it was asked
+            far.ended("terminated")
+
     far.output.LIMIT = 1 << 62
     far.modules.ask = _asked_in_vain
     far._stand_in = _rest_of_stand_in
@@ -28,7 +33,7 @@ def begin(far, settings):
     _note_failures(far)
     if settings["checkpoint"]:
         _note_calls(far)
-        signal.signal(signal.SIGUSR1, lambda *_: _asked(far, "the time is nearly up"))
+        signal.signal(signal.SIGUSR1, warned)
     ended = far.ended
 
     def ended_by_signal(reason):
@@ -84,9 +89,11 @@ def _note_calls(far):
 def _asked(far, why):
     """In the main thread, in the midst of the call: ask its function for a checkpoint, and leave how to go on from it.
 
-    True if that is being done already: the signal comes from the scheduler, and from the script as well.
+    True if that is being done already: the signal comes from the scheduler, and from the script as well. If it fails, the
+    call goes on as long as it may.
     """
     call = vars(Now)["call"]
+    Now.terminated |= why == "terminated"
     if Now.asked:
         return True
     if not call or not hasattr(call[0], "checkpoint"):

@@ -429,7 +429,7 @@ def cancel(asked):
     for name in ["cancelled"] if indices is None else ["cancelled.%d" % index for index in indices]:
         with open(os.path.join(folder, name), "w"):
             pass
-    return run(asked["argv"], cwd=folder)
+    return run(asked["argv"], adopt=False, cwd=folder)  # it may leave who sees to the end
 
 
 def room(key):

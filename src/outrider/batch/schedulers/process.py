@@ -16,17 +16,52 @@ is_alive() { [ "$(start "${1%.*}")" = "${1#*.}" ]; }
 
 _ALIVE = _START + 'for job; do is_alive "$job" && echo "$job"; done; true'
 
+GRACE = 30
+"""Seconds that what is cancelled has to end by itself, as Slurm gives it."""
+
 # Run in the job's folder, where the pid of an element stands; one that waits for its turn looks whether it still may start.
+# Who does not heed TERM is killed by one who stays for it; of that job only the script is left, which notes the end.
+# Words: the seconds until then, the jobs.
 _CANCEL = (
     _START
     + """
+left=$(($1 * 5))
+shift
+ended=
 for job; do
     case $job in
-        *_*) pid=$(cat "pid.${job#*_}" 2>/dev/null) && is_alive "$pid" && kill -TERM "${pid%.*}" ;;
-        *) is_alive "$job" && kill -TERM "-${job%.*}" ;;
+        *_*) pid=$(cat "pid.${job#*_}" 2>/dev/null) && is_alive "$pid" && kill -TERM "${pid%.*}" && ended="$ended $pid" ;;
+        *)
+            is_alive "$job" || continue
+            for pid in "$job" $(cat pid.* 2>/dev/null); do is_alive "$pid" && ended="$ended $pid"; done
+            kill -TERM "-${job%.*}"
+            ;;
     esac
 done
-true
+[ -n "$ended" ] || exit 0
+setsid sh -c "$KILL" sh "$left" $ended </dev/null >/dev/null 2>&1 &
+"""
+)
+
+_KILL = (
+    _START
+    + """
+kill_below() {
+    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
+        (kill_below "$child")
+        kill -KILL "$child" 2>/dev/null
+    done
+}
+left=$1
+shift
+while [ "$left" -gt 0 ]; do
+    some=
+    for pid; do is_alive "$pid" && some=1; done
+    [ -n "$some" ] || exit 0
+    left=$((left-1))
+    sleep 0.2
+done
+for pid; do is_alive "$pid" && kill_below "${pid%.*}"; done
 """
 )
 
@@ -116,4 +151,4 @@ class Process(Scheduler):
         return status == 0
 
     def cancel(self, ids: Sequence[str]) -> Argv:
-        return ["sh", "-c", _CANCEL, "sh", *ids]
+        return ["env", f"KILL={_KILL}", "sh", "-c", _CANCEL, "sh", str(GRACE), *ids]
