@@ -13,7 +13,7 @@ from typing import Any
 from bench import install
 from bench.scratch import Scratch, scratch
 from outrider import Command, Route, docker, local, ssh, sudo
-from outrider.opening import with_sharing_settled
+from outrider.near.opening import with_sharing_settled
 
 TARGETS = ("local", "ssh", "ssh+sudo", "docker", "ssh+sudo+docker")
 

@@ -20,16 +20,16 @@ from outrider.errors import (
     VersionMismatch,
 )
 from outrider.hops.base import Hop
+from outrider.near.values import register_data
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
 from outrider.route import Route, attach
 from outrider.session import Session
-from outrider.values import register_data
 
 if TYPE_CHECKING:
     from outrider import bridge
     from outrider.batch.sweep import grid, zipped
-    from outrider.group import Group
+    from outrider.groups.group import Group
     from outrider.hops import (
         apptainer,
         cwd,
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
         sudo,
         tempdir,
     )
-    from outrider.lasting import idempotent
+    from outrider.near.lasting import idempotent
     from outrider.sandboxed import Interaction, Sandbox, SandboxCall, SandboxResult, interact
-    from outrider.traces import Trace, trace
+    from outrider.traces.trace import Trace, trace
 
 __version__ = "0.1.0.dev0"
 
@@ -111,7 +111,7 @@ __all__ = [
 
 
 if os.environ.get("OUTRIDER_TRACE"):
-    from outrider.traces import from_environment
+    from outrider.traces.trace import from_environment
 
     from_environment()
 
@@ -120,7 +120,7 @@ def __getattr__(name: str) -> Any:
     """What a program may do without is imported when it is first asked for: the hops, and groups."""
     found: Any
     if name == "Group":
-        from outrider import group
+        from outrider.groups import group
 
         found = group.Group
     elif name in ("Interaction", "Sandbox", "SandboxCall", "SandboxResult", "interact"):
@@ -128,15 +128,15 @@ def __getattr__(name: str) -> Any:
 
         found = getattr(sandboxed, name)
     elif name in ("Trace", "trace"):
-        from outrider import traces
+        from outrider.traces import trace as tracer
 
-        found = getattr(traces, name)
+        found = getattr(tracer, name)
     elif name in ("grid", "zipped"):
         from outrider.batch import sweep
 
         found = getattr(sweep, name)
     elif name == "idempotent":
-        from outrider.lasting import idempotent as found
+        from outrider.near.lasting import idempotent as found
     elif name == "bridge":
         from importlib import import_module
 

@@ -15,8 +15,8 @@ from outrider.route import Route
 from outrider.sandboxed import Sandbox
 from outrider.sandboxed.engines import BY_ITSELF, Engine, tried
 from outrider.session import Session
-from outrider.spans import Span
-from outrider.traces import Trace, trace
+from outrider.traces.spans import Span
+from outrider.traces.trace import Trace, trace
 
 MODULES = (
     "asyncio",

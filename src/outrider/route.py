@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from outrider.calls import check_function
 from outrider.chain import Chain
 from outrider.command import Argument
 from outrider.errors import ConfigError
 from outrider.hops.base import Hop
+from outrider.near.calls import check_function
 from outrider.options import Options
 from outrider.results import CompletedCall, CompletedCommand
 from outrider.session import Session
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from outrider.batch.executors.executor import RouteExecutor
     from outrider.batch.job import BatchJob
     from outrider.config import Config
-    from outrider.connection import Connection
+    from outrider.near.connection import Connection
 
 T = TypeVar("T")
 
 
 def attach(ticket: str, *, take: bool = False, **options: Any) -> Session:
     """Come to a far end that was left, by the route in its ticket; see `Route.attach`. `options`: others than then."""
-    from outrider import kept
+    from outrider.near import kept
 
     read = kept.read_ticket(ticket)
     if read["route"] is None:
@@ -110,7 +110,7 @@ class Route(Chain):
 
         take: come also if another near end is attached to it; that one loses it. Raises Lost if the far end is gone.
         """
-        from outrider import kept
+        from outrider.near import kept
 
         read = kept.read_ticket(ticket)
         options = self._options.changed({"detach": self._options.detach or read["options"].get("detach")})

@@ -12,10 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from outrider import calls, stdio, tracing
 from outrider.chain import Chain
 from outrider.command import Argument, Command
-from outrider.connection import CALL_ANSWERS, Connection
 from outrider.errors import (
     CommandFailed,
     ConfigError,
@@ -28,16 +26,19 @@ from outrider.errors import (
 )
 from outrider.far import data, loader, wire
 from outrider.far.calls import AS_DATA, INVOKE, OPTIONS, RAISED_STATE
+from outrider.near import calls, stdio
+from outrider.near.connection import CALL_ANSWERS, Connection
+from outrider.near.request import Credit, Request, printable
 from outrider.options import LIMITS, OnOutput, Options, Paths
-from outrider.request import Credit, Request, printable
 from outrider.results import CompletedCall, CompletedCommand, FarEnd
-from outrider.tracing import clock
+from outrider.traces import tracing
+from outrider.traces.tracing import clock
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from outrider.futures import SessionFuture
-    from outrider.kept import KeptConnection
+    from outrider.near.futures import SessionFuture
+    from outrider.near.kept import KeptConnection
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -211,7 +212,7 @@ class Session:
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Start a call and return a future of its value; cancelling the future ends the call there."""
-        from outrider.futures import SessionFuture
+        from outrider.near.futures import SessionFuture
 
         future: SessionFuture[T] = SessionFuture(self)
 
@@ -353,7 +354,7 @@ class Session:
             tracing.given_up(self.connection.traced_as, request, type(request.value).__name__)
             raise request.value
         if request.arriving is not None:
-            from outrider.generators import FarGenerator
+            from outrider.near.generators import FarGenerator
 
             seconds = calls.duration_of(request.value[2], self.place)
             tracing.answered(self.connection.traced_as, request, clock(), seconds)
@@ -385,7 +386,7 @@ class Session:
 
     def closing_after(self, value: T) -> T:
         """Close the session; if `value` is a generator that runs in it, only when that has ended."""
-        if type(value).__module__ == "outrider.generators":
+        if type(value).__module__ == "outrider.near.generators":
             value.then(self.close)  # type: ignore[attr-defined]
         else:
             self.close()
@@ -396,7 +397,7 @@ class Session:
         return CompletedCall(value, request.printed("stdout"), request.printed("stderr"), duration, self.far)
 
     def _hint(self, about: dict[str, Any]) -> str | None:
-        from outrider import missing
+        from outrider.near import missing
 
         said = about.get("hint")
         if isinstance(said, str):
@@ -579,8 +580,8 @@ class Session:
     def put(
         self, local: Argument, remote: Argument, *, progress: Callable[[int, int], None] | None = None
     ) -> int:
-        """Copy a file or folder there; see `outrider.transfer.put`. Returns the number of files that had to travel."""
-        from outrider import transfer
+        """Copy a file or folder there; see `near.transfer.put`. Returns the number of files that had to travel."""
+        from outrider.near import transfer
 
         here, there = os.fsdecode(local), os.fsdecode(remote)
         with tracing.transfer(self.connection.traced_as, "put", progress) as (progress, about):
@@ -590,8 +591,8 @@ class Session:
     def get(
         self, remote: Argument, local: Argument, *, progress: Callable[[int, int], None] | None = None
     ) -> int:
-        """Copy a file or folder from there; see `outrider.transfer.get`. Returns the number of files that had to travel."""
-        from outrider import transfer
+        """Copy a file or folder from there; see `near.transfer.get`. Returns the number of files that had to travel."""
+        from outrider.near import transfer
 
         there, here = os.fsdecode(remote), os.fsdecode(local)
         with tracing.transfer(self.connection.traced_as, "get", progress) as (progress, about):
@@ -631,7 +632,7 @@ class Session:
 
     def take_up(self) -> None:
         """Have futures for what runs at a far end that another near end has left."""
-        from outrider.futures import SessionFuture
+        from outrider.near.futures import SessionFuture
 
         kept = self._kept()
         for about in kept.pending():
@@ -684,11 +685,11 @@ def _connect(chain: Chain, options: Options) -> Connection:
     """Open the route, for as long as the options say."""
     prepare = limit_all if options.limits and not options.isolate else None
     if options.detach is not None:
-        from outrider.kept import KeptConnection
+        from outrider.near.kept import KeptConnection
 
         return KeptConnection(chain, options, prepare)
     if options.reconnect:
-        from outrider.lasting import LastingConnection
+        from outrider.near.lasting import LastingConnection
 
         return LastingConnection(chain, options, prepare)
     connection = Connection(chain, options)

@@ -18,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from outrider import calls, local_process, opening, text, transfer, values
+from outrider import text
 from outrider.chain import Chain
-from outrider.connection import Connection
 from outrider.errors import ConfigError, FarError, OutriderError
 from outrider.far import data, receiving, trees, wire
 from outrider.harmless import Harmless, printable, printable_lines
 from outrider.hops import local
+from outrider.near import calls, local_process, opening, transfer, values
+from outrider.near.connection import Connection
 from outrider.options import Options
 from outrider.results import FarEnd
 from outrider.sandboxed.result import VERDICTS, SandboxResult, parsed

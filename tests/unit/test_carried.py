@@ -9,9 +9,9 @@ import time
 import pytest
 
 import outrider
-from outrider.carried import CarriedOpening
-from outrider.connection import Connection
 from outrider.errors import Lost, OutriderError
+from outrider.near.carried import CarriedOpening
+from outrider.near.connection import Connection
 from outrider.options import Options
 from outrider.route import Route
 from outrider.session import Session

@@ -19,9 +19,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import outrider
-from outrider import ConfigError, values
+from outrider import ConfigError
 from outrider.far import data
-from outrider.values import loads
+from outrider.near import values
+from outrider.near.values import loads
 
 LEAVES = (
     st.none()

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from outrider import Lost, OutriderError, Route, RouteError, TimedOut, connection, transfer
+from outrider import Lost, OutriderError, Route, RouteError, TimedOut
 from outrider.far import receiving, sending, trees, wire
 from outrider.hops import local
+from outrider.near import connection, transfer
 from tests.samples import far_work
 from tests.samples.listings import END, content, item, listing
 

@@ -17,7 +17,7 @@ import pytest
 
 from outrider import Command, ConfigError, Group, Hop, Route, RouteError, TimedOut, env, local, login
 from outrider.errors import Cancelled, CommandFailed, Lost
-from outrider.fanout import Limits, make_room
+from outrider.groups.fanout import Limits, make_room
 from tests.command_line import environment
 from tests.samples import far_work
 from tests.world.machine import wait_for

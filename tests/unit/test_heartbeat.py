@@ -16,8 +16,8 @@ import pytest
 
 from outrider import ConfigError, Lost, Route
 from outrider.far import wire
-from outrider.heartbeat import told
 from outrider.hops import local
+from outrider.near.heartbeat import told
 from outrider.options import Options
 from tests.unit.test_near_end import gone
 from tests.unit.test_session import running

@@ -19,8 +19,8 @@ from outrider import (
     ssh,
     tempdir,
 )
-from outrider.calls import function_of
 from outrider.hops.nearness import nearest
+from outrider.near.calls import function_of
 from tests.command_line import outrider
 
 

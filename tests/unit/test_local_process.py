@@ -8,7 +8,7 @@ from tests.command_line import Terminal
 
 MANY = """\
 import os, threading
-from outrider.local_process import LocalProcess
+from outrider.near.local_process import LocalProcess
 
 process = [LocalProcess(["sleep", "60"], process_group=0) for _ in range(4)]
 start = threading.Barrier(4)
@@ -30,7 +30,7 @@ print("all done", os.tcgetpgrp(0) == os.getpgrp() == os.getpid())
 """
 FROM_BEHIND = """\
 import os
-from outrider.local_process import hand_terminal
+from outrider.near.local_process import hand_terminal
 
 assert os.tcgetpgrp(1) != os.getpgrp()
 hand_terminal(1, os.getpgrp())

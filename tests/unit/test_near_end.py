@@ -82,7 +82,7 @@ def test_what_a_forked_child_does_at_its_end_is_nothing_to_the_parents_far_end()
 
         def end() -> str:
             nonlocal far, pending
-            from outrider import connection
+            from outrider.near import connection
 
             far.close()
             connection._close_all()

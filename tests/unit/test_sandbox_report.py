@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider import values
 from outrider.errors import FarError
 from outrider.far import data
+from outrider.near import values
 from outrider.results import FarEnd
 from outrider.sandboxed.result import VERDICTS, SandboxResult, Usage, parsed, status
 

@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import outrider
-from outrider import ConfigError, Route, TimedOut, env, local, login, relay, ssh, sudo, tracing
+from outrider import ConfigError, Route, TimedOut, env, local, login, relay, ssh, sudo
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.hops.mark import PATTERN
-from outrider.spans import Span
-from outrider.trace_views.rows import human, rows_of
-from outrider.trace_views.waterfall import waterfall
+from outrider.traces import tracing
+from outrider.traces.spans import Span
+from outrider.traces.views.rows import human, rows_of
+from outrider.traces.views.waterfall import waterfall
 from tests.command_line import outrider as program
 
 HERE = Route(local()).options(show=False)
@@ -289,8 +290,8 @@ def test_bars_lie_where_the_time_was():
     st.integers(0, 200),
 )
 def test_every_form_holds_whatever_the_spans_are(spans, width):
-    from outrider.trace_views.chrome import chrome
-    from outrider.trace_views.picture import picture
+    from outrider.traces.views.chrome import chrome
+    from outrider.traces.views.picture import picture
 
     text = waterfall(spans, width)
     assert all(len(line) <= max(width, 60) for line in text.split("\n"))

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import outrider
-from outrider import FarError, Lost, OutriderError, Route, RouteError, TimedOut, connection
+from outrider import FarError, Lost, OutriderError, Route, RouteError, TimedOut
 from outrider.hops import base, local
+from outrider.near import connection
 from tests.samples import far_work, liar
 from tests.world.machine import wait_for
 

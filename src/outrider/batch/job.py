@@ -15,8 +15,8 @@ from outrider.batch.watching import watcher_of
 from outrider.chain import Chain
 from outrider.errors import Cancelled, FarError, Lost, RouteError, TimedOut
 from outrider.far import wire
+from outrider.near.request import CHANNEL_NAMES
 from outrider.options import Options
-from outrider.request import CHANNEL_NAMES
 from outrider.results import CompletedCommand, FarEnd
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from outrider import calls
 from outrider.far import wire
+from outrider.near import calls
 from outrider.session import Session, call_far
 
 

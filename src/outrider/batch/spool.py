@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, NamedTuple
 
-from outrider import calls
 from outrider.chain import Chain
 from outrider.far import data, link, loader, wire
 from outrider.far.calls import AS_DATA
 from outrider.harmless import printable
-from outrider.modules import ModuleServer
+from outrider.near import calls
+from outrider.near.modules import ModuleServer
 from outrider.options import Options
 
 NEEDED = ("in_job", "kinds", "state", "resources", "cancelling", "packing")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outrider import calls
 from outrider.batch import noting
 from outrider.batch.job import BatchJob
 from outrider.batch.lot import Lot, Record
@@ -21,6 +20,7 @@ from outrider.batch.watching import Watcher, watcher_of
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import OutriderError, RouteError, TimedOut
+from outrider.near import calls
 from outrider.options import Options
 
 HOME = "@OUTRIDER_SPOOL@"

@@ -57,7 +57,7 @@ def verb(
     with common.open_for_calls(common.route_of(route, **settings)) as far:
         try:
             done = far.call_detailed(called, *values, **keywords)
-            if type(done.value).__module__ == "outrider.generators":
+            if type(done.value).__module__ == "outrider.near.generators":
                 done = replace(done, value=_items(done.value, None if json_ else results))
         except Exception as error:
             if not common.raised_there(error):

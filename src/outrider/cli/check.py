@@ -49,7 +49,7 @@ def verb(route: str, timeout: float | None, json_: bool) -> None:
 
 def show(report: HopReport) -> None:
     """One hop, for the eye."""
-    from outrider.trace_views.rows import human
+    from outrider.traces.views.rows import human
 
     mark = common.styled("✓", fg="green") if report.reached else common.styled("✗", fg="red")
     hop = common.styled(report.hop, bold=True)
@@ -74,8 +74,8 @@ def show(report: HopReport) -> None:
 
 
 def _found(report: HopReport) -> None:
-    from outrider.request import printable
-    from outrider.trace_views.rows import size
+    from outrider.near.request import printable
+    from outrider.traces.views.rows import size
 
     about = [] if report.tmp_free is None else [f"{size(report.tmp_free)} free in {printable(report.tmp)}"]
     if report.scheduler:
@@ -91,7 +91,7 @@ def _found(report: HopReport) -> None:
 
 
 def _shortened(noise: str) -> str:
-    from outrider.request import printable
+    from outrider.near.request import printable
 
     first = printable(noise.splitlines()[0])
     return first if len(first) <= 70 else first[:69] + "…"

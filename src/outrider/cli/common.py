@@ -297,8 +297,8 @@ def pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
 
 def function(text: str) -> Callable[..., Any]:
     """`module:function` as the function; a wrong name is a usage error."""
-    from outrider import calls
     from outrider.errors import Unserializable
+    from outrider.near import calls
 
     try:
         return calls.function_of(text)

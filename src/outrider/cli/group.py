@@ -13,7 +13,7 @@ from outrider.cli import common, traced
 
 if TYPE_CHECKING:
     from outrider.cli.many import Shown
-    from outrider.group import Group
+    from outrider.groups.group import Group
 
 SECONDS = click.FloatRange(0, min_open=True)
 LIMITS = ("at_once", "batch", "pause", "stop_after", "timeout", "total_timeout", "retry")
@@ -176,8 +176,8 @@ def _each(settings: dict[str, Any], what: str, start: Callable[[Any], Iterable[A
 
 
 def _group(settings: dict[str, Any]) -> Group:
-    from outrider.group import Group
-    from outrider.ranges import fold
+    from outrider.groups.group import Group
+    from outrider.groups.ranges import fold
 
     texts = [*settings["on"], *(_lines_of(settings["file"]) if settings["file"] else ())]
     if not texts:

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from outrider.cli.many import Gathered, Shown, brief
-from outrider.fanout import Result, Stage
-from outrider.request import printable
+from outrider.groups.fanout import Result, Stage
+from outrider.near.request import printable
 
 LINE_KEPT = 400
 _STYLES = {"failed": "red", "cancelled": "yellow", "waiting": "yellow", "running": "bold", "done": "green"}

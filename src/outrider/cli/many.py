@@ -12,9 +12,9 @@ import click
 
 from outrider.cli import common
 from outrider.errors import CommandFailed
-from outrider.fanout import Result, Stage
 from outrider.far import wire
-from outrider.ranges import fold
+from outrider.groups.fanout import Result, Stage
+from outrider.groups.ranges import fold
 from outrider.results import CompletedCall, CompletedCommand
 
 OnOutput = Callable[[str, str, bytes], None]
@@ -137,7 +137,7 @@ class AsLines(Shown):
         if not lines or self._gone:
             return
         if os.isatty(fd):
-            from outrider.request import printable
+            from outrider.near.request import printable
 
             lines = [printable(line.decode(errors="replace")).encode() for line in lines]
         label = f"[{name}] ".encode(errors="replace")

@@ -25,7 +25,7 @@ def verb(name: str) -> None:
 def become_route(name: str) -> NoReturn:
     """Replace this process, with stdin and stdout untouched: both belong to the far end."""
     with common.errors_told():
-        from outrider.relaying import start_command
+        from outrider.near.relaying import start_command
 
         command = start_command(name)
         argv = [os.fsencode(word) for word in command.argv]

@@ -75,7 +75,7 @@ def _run(
     stdin_is_terminal = os.isatty(0)
     try:
         if tty and stdin_is_terminal and not no_input:
-            from outrider.terminal import run_on_terminal
+            from outrider.near.terminal import run_on_terminal
 
             return run_on_terminal(far, argv, **settings)
         stdin = None if no_input or stdin_is_terminal else piped_in()

@@ -19,7 +19,7 @@ def verb(route: str, hops: int | None) -> None:
     It is the login shell of the user there, or sh. Leave it as any shell; should it hang, press Ctrl-] three
     times.
     """
-    from outrider.terminal import shell
+    from outrider.near.terminal import shell
 
     whole = common.route_of(route)
     if hops is not None and hops > len(whole):

@@ -35,7 +35,7 @@ def as_asked(ctx: click.Context) -> Iterator[None]:
         yield
         return
     from outrider.errors import ConfigError
-    from outrider.traces import check_suffix, trace
+    from outrider.traces.trace import check_suffix, trace
 
     if file != "-":
         try:

@@ -2,7 +2,7 @@
 
 Carries None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set and frozenset, nested. What else `kinds` can
 describe goes as a name and plain data. Reading runs no code of the sender's. What the far end says is read by the stricter
-reader of outrider.values, which alone makes values of such names, and bounds the memory that all values take.
+reader of outrider.near.values, which alone makes values of such names, and bounds the memory that all values take.
 
 A list of nothing but small ints, of floats or of texts is packed as a whole: so that long lists cost no step each.
 """

@@ -8,16 +8,16 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from outrider.carried import CarriedOpening, CarriedProcess
-from outrider.connection import Connection
 from outrider.errors import Lost, OutriderError, RouteError, SandboxEnded, TimedOut
 from outrider.far import wire
-from outrider.request import LabelledOutput
+from outrider.near.carried import CarriedOpening, CarriedProcess
+from outrider.near.connection import Connection
+from outrider.near.request import LabelledOutput
 from outrider.sandboxed.result import parsed
 from outrider.session import Session
 
 if TYPE_CHECKING:
-    from outrider.generators import FarGenerator
+    from outrider.near.generators import FarGenerator
     from outrider.options import Options
     from outrider.sandboxed.session import Sandbox
 
@@ -177,7 +177,7 @@ class Printed:
 
 
 class JailedGenerator(Iterator[T]):
-    """The items of a generator in a jail, which is ended with it: as of `outrider.generators.FarGenerator`."""
+    """The items of a generator in a jail, which is ended with it: as of `outrider.near.generators.FarGenerator`."""
 
     def __init__(self, items: FarGenerator[T], jail: Jail) -> None:
         self._items, self._jail = items, jail

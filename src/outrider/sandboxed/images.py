@@ -15,10 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname, urlopen
 
-from outrider import calls
 from outrider.errors import ConfigError, OutriderError, Refused, RouteError
 from outrider.far import images as far_images
 from outrider.far import wire
+from outrider.near import calls
 from outrider.session import call_far
 
 if TYPE_CHECKING:

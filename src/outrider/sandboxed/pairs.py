@@ -7,17 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from outrider import calls
 from outrider.command import Command
 from outrider.errors import ConfigError, OutriderError
 from outrider.far import wire
 from outrider.far.interacting import ALONE
+from outrider.near import calls
 from outrider.sandboxed.given import Files
 from outrider.sandboxed.result import SandboxResult, failed
 
 if TYPE_CHECKING:
+    from outrider.near.request import Request
     from outrider.options import OnOutput
-    from outrider.request import Request
     from outrider.sandboxed.session import Sandbox
 
 LINGER = 1.0

@@ -11,16 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Never, TypeVar
 
-from outrider import calls, tracing
 from outrider.chain import Chain
 from outrider.command import Argument, Command
-from outrider.connection import Connection
 from outrider.errors import CommandFailed, ConfigError, OutriderError, Refused, RouteError
 from outrider.far import wire
-from outrider.generators import FarGenerator
 from outrider.hops.sandbox import Sandbox as Hop
+from outrider.near import calls
+from outrider.near.connection import Connection
+from outrider.near.generators import FarGenerator
+from outrider.near.request import Request
 from outrider.options import OnOutput, Options
-from outrider.request import Request
 from outrider.results import CompletedCall
 from outrider.sandboxed import given, pairs
 from outrider.sandboxed.calling import Jail, JailedGenerator, SandboxFuture
@@ -28,6 +28,7 @@ from outrider.sandboxed.given import Files
 from outrider.sandboxed.pairs import Program
 from outrider.sandboxed.result import SandboxCall, SandboxResult, parsed, status
 from outrider.session import Input, Session
+from outrider.traces import tracing
 
 T = TypeVar("T")
 IN_A_CONTAINER = (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from outrider.batch.executors.crew import CallFuture, Crew
 from outrider.batch.executors.pool import PoolCrew
-from outrider.calls import check_function
 from outrider.errors import ConfigError
+from outrider.near.calls import check_function
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 from outrider.batch.executors.crew import Crew, Item
 from outrider.batch.executors.steps import nodes_of, places
-from outrider.carried import CarriedOpening, CarriedProcess
 from outrider.chain import Chain
-from outrider.connection import Connection
 from outrider.errors import Cancelled, ConfigError, Lost, OutriderError
-from outrider.hub import hub
-from outrider.opening import Opening
+from outrider.near.carried import CarriedOpening, CarriedProcess
+from outrider.near.connection import Connection
+from outrider.near.hub import hub
+from outrider.near.opening import Opening
 from outrider.options import LIMITS, Options
 from outrider.session import Session, limit_all
 

@@ -21,7 +21,7 @@ from outrider.batch.states import State
 from outrider.batch.submitting import check
 from outrider.batch.watching import OUTAGE
 from outrider.errors import OutriderError, Unserializable, VersionMismatch
-from outrider.hub import hub
+from outrider.near.hub import hub
 
 if TYPE_CHECKING:
     from outrider.batch.batch import Batch

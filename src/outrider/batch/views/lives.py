@@ -10,7 +10,7 @@ from heapq import merge
 
 from outrider.batch.states import State
 from outrider.harmless import printable
-from outrider.trace_views.rows import human
+from outrider.traces.views.rows import human
 
 QUEUED, HELD, STAGING, RUNNING, FETCHING = "queued", "held", "staging", "running", "fetching"
 UNKNOWN = "unknown"

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from outrider.batch.views import lives as lived
 from outrider.batch.views.lives import Life, Orderly, Row, took
-from outrider.trace_views.picture import GROUND, shown
+from outrider.traces.views.picture import GROUND, shown
 
 WIDTH, LABELS, STATES, LINE, MARGIN = 960, 250, 110, 20, 12
 LEFT = LABELS + STATES

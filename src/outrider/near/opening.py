@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outrider import heartbeat, local_process, tracing, values
 from outrider.chain import Chain
 from outrider.command import Command
 from outrider.errors import Cancelled, OutriderError, RouteError, TimedOut, VersionMismatch
 from outrider.far import data, loader, wire
 from outrider.hops.base import Prompt
-from outrider.hub import hub
+from outrider.near import heartbeat, local_process, values
+from outrider.near.hub import hub
+from outrider.near.stream import Stalled, write_within
 from outrider.options import Options
-from outrider.stream import Stalled, write_within
+from outrider.traces import tracing
 
 OPEN_TIMEOUT = 60.0
 NOISE_LIMIT = 1 << 20

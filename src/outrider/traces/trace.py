@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from outrider import tracing
 from outrider.errors import ConfigError
-from outrider.spans import Span, spans_of
-from outrider.trace_views import chrome, picture, waterfall
+from outrider.traces import tracing
+from outrider.traces.spans import Span, spans_of
+from outrider.traces.views import chrome, picture, waterfall
 
 SUFFIXES = (".json", ".svg", ".txt")
 LIMIT = 100_000
@@ -47,7 +47,7 @@ class Trace:
         self._kept = tracing.Kept(self.limit)
         self._zero, self.began_at = tracing.clock(), time.time()
         if self._otel:
-            from outrider.trace_views.otel import Exporter
+            from outrider.traces.views.otel import Exporter
 
             self._exporter = Exporter(None if self._otel is True else self._otel)
             tracing.listen(self._exporter)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from outrider.tracing import GREET, START, Asked, Done, Opened, Place, Record
+from outrider.traces.tracing import GREET, START, Asked, Done, Opened, Place, Record
 
 
 @dataclass(frozen=True)

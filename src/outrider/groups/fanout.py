@@ -18,12 +18,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from outrider.connection import Connection
 from outrider.errors import Cancelled, ConfigError, Lost, OutriderError, RouteError, TimedOut
 from outrider.far import wire
-from outrider.opening import Opening
+from outrider.near.connection import Connection
+from outrider.near.opening import Opening
+from outrider.near.request import LabelledOutput, Request
 from outrider.options import changed
-from outrider.request import LabelledOutput, Request
 from outrider.results import CompletedCall, CompletedCommand
 from outrider.session import Session
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from outrider import sources
 from outrider.far.modules import MAIN
-from outrider.modules import ModuleServer
+from outrider.near import sources
+from outrider.near.modules import ModuleServer
 
 
 def hint(about: dict[str, Any], held: ModuleServer, place: str, far_python: tuple[int, ...]) -> str | None:

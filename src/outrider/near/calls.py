@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from outrider import values
 from outrider.errors import FarError, Unserializable, VersionMismatch
 from outrider.far import data, packing
 from outrider.far.calls import DURATION
@@ -19,7 +18,8 @@ from outrider.far.modules import MAIN
 from outrider.far.state import SELF, state_of
 from outrider.harmless import printable, printable_lines
 from outrider.hops.nearness import nearest
-from outrider.sources import has_script
+from outrider.near import values
+from outrider.near.sources import has_script
 
 Segments = list[Any]
 MAX_ANSWER_ABOUT = 1 << 26

@@ -15,17 +15,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import IO, TYPE_CHECKING, Any
 
-from outrider import calls
 from outrider.command import Command
 from outrider.errors import OutriderError
 from outrider.far import wire
-from outrider.local_process import RouteProcess
-from outrider.opening import Opening
+from outrider.near import calls
+from outrider.near.local_process import RouteProcess
+from outrider.near.opening import Opening
 
 if TYPE_CHECKING:
     from outrider.chain import Chain
+    from outrider.near.request import Request
     from outrider.options import Options
-    from outrider.request import Request
     from outrider.session import Session
 
 

@@ -20,7 +20,7 @@ from outrider.chain import Chain
 from outrider.hops.mark import PATTERN, Mark
 
 if TYPE_CHECKING:
-    from outrider.request import Request
+    from outrider.near.request import Request
 
 clock = time.perf_counter_ns
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from outrider.spans import Span
-from outrider.trace_views.rows import Row, human, rows_of
+from outrider.traces.spans import Span
+from outrider.traces.views.rows import Row, human, rows_of
 
 WIDTH, LABELS, LINE, TOP = 960, 330, 20, 34
 GROUND = """\

@@ -13,21 +13,22 @@ from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from outrider import closing, heartbeat, opening, tracing, values
 from outrider.chain import Chain
 from outrider.errors import Cancelled, FarError, Lost, OutriderError, Refused, TimedOut
 from outrider.far import data, loader, wire
 from outrider.far.link import Slot
-from outrider.hub import hub
-from outrider.local_process import RouteProcess
-from outrider.modules import ModuleServer
+from outrider.near import closing, heartbeat, opening, values
+from outrider.near.hub import hub
+from outrider.near.local_process import RouteProcess
+from outrider.near.modules import ModuleServer
+from outrider.near.request import Arriving, LabelledOutput, Request, call_back, printable
+from outrider.near.stream import INTERRUPTED, NearLink, Stalled
 from outrider.options import OnOutput, Options
-from outrider.request import Arriving, LabelledOutput, Request, call_back, printable
 from outrider.results import FarEnd, signal_name
-from outrider.stream import INTERRUPTED, NearLink, Stalled
+from outrider.traces import tracing
 
 if TYPE_CHECKING:
-    from outrider.lasting import LastingConnection
+    from outrider.near.lasting import LastingConnection
 
 CANCEL_WAIT = 5.0
 """Seconds to wait for the far end to confirm that something cancelled has ended."""

@@ -6,7 +6,7 @@ from outrider.command import Command
 from outrider.config import Config
 from outrider.errors import ConfigError
 from outrider.far.loader import LOADER
-from outrider.opening import with_sharing_settled
+from outrider.near.opening import with_sharing_settled
 
 
 def start_command(name: str) -> Command:

@@ -13,18 +13,18 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from outrider import closing, heartbeat, opening
-from outrider.connection import CALL_ANSWERS, CLOSE_WAIT, Connection
 from outrider.errors import ConfigError, Lost, OutriderError, Refused, RouteError
 from outrider.far import loader, wire
 from outrider.far.keeping import DETACH, KEPT, Incoming, Outgoing
 from outrider.far.link import Slot
 from outrider.harmless import printable
 from outrider.hops.sizes import seconds
-from outrider.hub import hub
-from outrider.lasting import Fresh, Known, LastingConnection, LastingLink
-from outrider.request import Request
-from outrider.stream import NearLink, Stalled, Waited, wait_writable
+from outrider.near import closing, heartbeat, opening
+from outrider.near.connection import CALL_ANSWERS, CLOSE_WAIT, Connection
+from outrider.near.hub import hub
+from outrider.near.lasting import Fresh, Known, LastingConnection, LastingLink
+from outrider.near.request import Request
+from outrider.near.stream import NearLink, Stalled, Waited, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

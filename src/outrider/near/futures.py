@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from outrider.errors import OutriderError, Refused
 from outrider.far import wire
-from outrider.hub import hub
+from outrider.near.hub import hub
 
 if TYPE_CHECKING:
     from outrider.session import Session

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from outrider.request import printable
-from outrider.spans import Span
+from outrider.near.request import printable
+from outrider.traces.spans import Span
 
 SHOWN = 3
 """Requests of one name that are shown each by itself, before the rest of them is summed up."""

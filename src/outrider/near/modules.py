@@ -12,9 +12,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from outrider import sources
 from outrider.far import data, loader, placeholder
 from outrider.far.modules import MAIN
+from outrider.near import sources
 
 CARRIED = "cloudpickle"
 """A package of others that travels all the same: what cloudpickle packs needs it there, and in the same version."""

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from outrider.far import wire
 from outrider.far.link import Slot
-from outrider.hub import hub
+from outrider.near.hub import hub
+from outrider.near.stream import NearLink
 from outrider.options import Options
-from outrider.stream import NearLink
 
 SILENT = 3
 """Silent intervals in a row after which a far end is given up."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from outrider.far import wire
 from outrider.far.link import BAD, Link, Slot
-from outrider.hub import hub
+from outrider.near.hub import hub
 
 OUTBOX_FRAMES = 4096
 OUTBOX_BYTES = 1 << 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from outrider.spans import Span
+from outrider.traces.spans import Span
 
 
 def chrome(spans: Sequence[Span]) -> dict[str, Any]:

@@ -14,15 +14,16 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from outrider import closing, heartbeat, local_process, opening, tracing
-from outrider.connection import STALLED_WAIT, Connection
 from outrider.errors import ConfigError, Lost, OutriderError, TimedOut
 from outrider.far import wire
 from outrider.far.link import Slot
-from outrider.hub import hub
-from outrider.modules import ModuleServer
-from outrider.request import Request
-from outrider.stream import NearLink, Stalled
+from outrider.near import closing, heartbeat, local_process, opening
+from outrider.near.connection import STALLED_WAIT, Connection
+from outrider.near.hub import hub
+from outrider.near.modules import ModuleServer
+from outrider.near.request import Request
+from outrider.near.stream import NearLink, Stalled
+from outrider.traces import tracing
 
 if TYPE_CHECKING:
     from _thread import LockType

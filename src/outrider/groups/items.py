@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from outrider.errors import Cancelled, Lost, OutriderError
-from outrider.fanout import Fanout, Limits, Member, Result
+from outrider.groups.fanout import Fanout, Limits, Member, Result
 from outrider.results import ItemResult as ItemResult
 from outrider.session import Session
 

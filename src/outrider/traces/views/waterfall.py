@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from outrider.spans import Span
-from outrider.trace_views.rows import Row, human, rows_of
+from outrider.traces.spans import Span
+from outrider.traces.views.rows import Row, human, rows_of
 
 TIME = 9
 _BLOCKS = "▏▎▍▌▋▊▉█"

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from outrider.calls import answer
 from outrider.errors import RouteError
 from outrider.far import data, wire
 from outrider.far.files import Pace
@@ -14,6 +13,7 @@ from outrider.far.link import Slot
 from outrider.far.receiving import Receiver
 from outrider.far.sending import Sender
 from outrider.far.trees import CHUNK, WINDOW, Record, TransferError
+from outrider.near.calls import answer
 
 if TYPE_CHECKING:
     from outrider.session import Session

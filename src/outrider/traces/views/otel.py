@@ -8,8 +8,8 @@ from typing import Any
 from opentelemetry import context as contexts
 from opentelemetry import trace as otel
 
-from outrider.spans import Span, span_of
-from outrider.tracing import Place, Record, Sink, clock
+from outrider.traces.spans import Span, span_of
+from outrider.traces.tracing import Place, Record, Sink, clock
 
 _NAMES = {"call": "outrider.call", "command": "outrider.run"}
 

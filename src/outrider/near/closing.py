@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 
-from outrider import opening
 from outrider.far import wire
-from outrider.hub import hub
-from outrider.local_process import RouteProcess
-from outrider.stream import NearLink
+from outrider.near import opening
+from outrider.near.hub import hub
+from outrider.near.local_process import RouteProcess
+from outrider.near.stream import NearLink
 
 LOCK_WAIT = 0.2
 """Seconds to wait for another thread to leave the stream."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from outrider import calls
 from outrider.errors import OutriderError
 from outrider.far import wire
-from outrider.hub import hub
+from outrider.near import calls
+from outrider.near.hub import hub
 
 if TYPE_CHECKING:
-    from outrider.request import Request
+    from outrider.near.request import Request
     from outrider.session import Session
 
 T = TypeVar("T")
