@@ -37,10 +37,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from outrider import ranges
 from outrider import text as _text
 from outrider.chain import Chain
 from outrider.errors import ConfigError
-from outrider.groups import ranges
 from outrider.hops import registry
 from outrider.hops.base import Hop
 from outrider.hops.nearness import nearest

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("command",),
     ("hops",),
-    ("text", "groups.ranges"),
+    ("text", "ranges"),
     ("chain",),
     ("config", "testing", "options", "near.values", "results", "places", "sample"),
     ("near", "groups", "traces"),  # the folders themselves, which hold nothing but what they are for

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.errors import ConfigError
-from outrider.groups.ranges import expand, fold
+from outrider.ranges import expand, fold
 
 
 @pytest.mark.parametrize(

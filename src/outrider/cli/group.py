@@ -177,7 +177,7 @@ def _each(settings: dict[str, Any], what: str, start: Callable[[Any], Iterable[A
 
 def _group(settings: dict[str, Any]) -> Group:
     from outrider.groups.group import Group
-    from outrider.groups.ranges import fold
+    from outrider.ranges import fold
 
     texts = [*settings["on"], *(_lines_of(settings["file"]) if settings["file"] else ())]
     if not texts:

@@ -14,7 +14,7 @@ from outrider.cli import common
 from outrider.errors import CommandFailed
 from outrider.far import wire
 from outrider.groups.fanout import Result, Stage
-from outrider.groups.ranges import fold
+from outrider.ranges import fold
 from outrider.results import CompletedCall, CompletedCommand
 
 OnOutput = Callable[[str, str, bytes], None]

@@ -14,10 +14,10 @@ from outrider.config import Config
 from outrider.errors import CommandFailed, ConfigError, OutriderError
 from outrider.groups.fanout import Fanout, Limits, Member, Outcome, Result, Work
 from outrider.groups.items import ItemResult, Items
-from outrider.groups.ranges import expand
 from outrider.hops.base import Hop
 from outrider.near.calls import check_function
 from outrider.options import Options
+from outrider.ranges import expand
 from outrider.results import CompletedCommand
 from outrider.route import Route
 from outrider.session import Session
@@ -294,7 +294,7 @@ class Group(Members):
         return OpenGroup(self._members, self._limits)
 
     def __repr__(self) -> str:
-        from outrider.groups.ranges import fold
+        from outrider.ranges import fold
 
         return f"<Group of {len(self)}: {fold(self.names)}>"
 
