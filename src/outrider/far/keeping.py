@@ -150,6 +150,8 @@ class Requests:
             self.running[ident] = {"id": ident, "kind": "files", "bound": True}
         elif kind == wire.DATA and flags & wire.END and self.running.get(ident, {}).get("fed"):
             self.running[ident]["bound"] = False
+        elif kind == wire.CANCEL and ident in self.running:  # nobody waits for it any more
+            self.running[ident]["bound"] = True
         elif kind == wire.SOURCE:
             self.asked.pop(ident, None)
 
