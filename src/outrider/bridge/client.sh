@@ -2,7 +2,7 @@
 # A command of the host, seen from inside a container: Outrider's bridge. Its name is the command's name.
 # Needs a POSIX sh and `cat`. OUTRIDER_BRIDGE is the bridge's folder; without it, the folder this file lies in.
 
-# shellcheck disable=SC2094 # FIFOs: opened for both ends first, so that no open waits
+# shellcheck disable=SC2094,SC2329 # FIFOs: opened for both ends first, so that no open waits; some functions are called by their carrier's name
 bridge_fail() {
     printf 'outrider bridge: %s\n' "$1" >&2
     done=1
@@ -174,7 +174,69 @@ run_fifo() {
     done
 }
 
-# Plain files: looked at again and again, and slower the longer it takes.
+wait_files() {
+    waited=$((${waited:-0} + 1))
+    [ "$waited" -lt 500 ] || bridge_fail "the server in $dir is gone, or has too much to do"
+    sleep .02 || sleep 1
+}
+
+stop_copying() {
+    [ "$in_pid" ] && kill "$in_pid" 2>/dev/null
+}
+
+dir=${OUTRIDER_BRIDGE-}
+if [ "$dir" = '' ]; then
+    dir=${0%/*}
+    dir=${dir%/bin}
+fi
+name=${0##*/}
+case $dir in */v1) dir=${dir%/v1} ;; esac
+if [ "$name" = client.sh ]; then
+    [ $# -gt 0 ] || bridge_fail "usage: client.sh COMMAND [WORD...]"
+    name=${1##*/}
+    shift
+fi
+[ -r "$dir/v1/server" ] || bridge_fail "no server in $dir: start one on the host (\`outrider bridge serve\`), and bind its folder into the container"
+{
+    read -r word version carrier token
+    read -r _ patterns
+    read -r _ quiet
+    read -r pid its_boot space
+} <"$dir/v1/server"
+[ "$word $version" = "outrider-bridge 1" ] || bridge_fail "the server in $dir speaks another protocol; use one of the same version"
+# A terminal, and the socket, take more than a shell can do.
+if [ "$carrier" = socket ] || { [ -t 0 ] && [ -t 1 ] && [ -S "$dir/socket" ]; }; then
+    done=1
+    if [ -r "$dir/v1/client.py" ] && command -v python3 >/dev/null; then exec python3 -I -S "$dir/v1/client.py" "$dir" "$name" "$@"; fi
+    [ "$carrier" != socket ] || bridge_fail "only the socket is served, and this image has no python3; serve with --carrier auto"
+    done=''
+fi
+if [ "$name" = sbatch ]; then
+    find_script "$@"
+    if [ "$script" ]; then
+        [ ! -d "$script" ] && [ -r "$script" ] || bridge_fail "cannot read the script $script"
+        quiet=$quiet,sbatch
+    fi
+fi
+case ,$quiet, in *",$name,"*) nostdin=none ;; esac
+[ /dev/stdin -ef /dev/null ] && nostdin=none
+# One stream for both, and so the order in which they were written, where they lead to one place.
+merged=''
+[ /dev/stdout -ef /dev/stderr ] && merged=1
+exec 3<&0 || { exec 3</dev/null; nostdin=none; }
+claim
+if [ "$carrier" = files ] && [ "$nostdin" = '' ] && [ -f /dev/stdin ]; then
+    # All of it is there already: the command can read it as it lies.
+    cat >"$slot.in"
+    nostdin=whole
+fi
+if [ "$script" ]; then cat "$script" >"$slot.script"; fi
+send_request "$@" >"$slot.req"
+if [ "$carrier" = fifo ]; then run_fifo; fi
+
+# Plain files. A shell reads a script command by command: where pipes carry, it never comes to read this.
+
+# Looked at again and again, and slower the longer it takes.
 run_files() {
     times='1' step=2 spent=0 looks=0 seen='' seen_at=0
     exec 5<"$slot.out" 6<"$slot.err"
@@ -264,62 +326,4 @@ here() {
     if [ "$boot" = "$its_boot" ] && [ "$space" ] && [ "$(readlink /proc/self/ns/pid 2>/dev/null)" = "$space" ]; then near=yes; fi
 }
 
-wait_files() {
-    waited=$((${waited:-0} + 1))
-    [ "$waited" -lt 500 ] || bridge_fail "the server in $dir is gone, or has too much to do"
-    sleep .02 || sleep 1
-}
-
-stop_copying() {
-    [ "$in_pid" ] && kill "$in_pid" 2>/dev/null
-}
-
-dir=${OUTRIDER_BRIDGE-}
-if [ "$dir" = '' ]; then
-    dir=${0%/*}
-    dir=${dir%/bin}
-fi
-name=${0##*/}
-case $dir in */v1) dir=${dir%/v1} ;; esac
-if [ "$name" = client.sh ]; then
-    [ $# -gt 0 ] || bridge_fail "usage: client.sh COMMAND [WORD...]"
-    name=${1##*/}
-    shift
-fi
-[ -r "$dir/v1/server" ] || bridge_fail "no server in $dir: start one on the host (\`outrider bridge serve\`), and bind its folder into the container"
-{
-    read -r word version carrier token
-    read -r _ patterns
-    read -r _ quiet
-    read -r pid its_boot space
-} <"$dir/v1/server"
-[ "$word $version" = "outrider-bridge 1" ] || bridge_fail "the server in $dir speaks another protocol; use one of the same version"
-# A terminal, and the socket, take more than a shell can do.
-if [ "$carrier" = socket ] || { [ -t 0 ] && [ -t 1 ] && [ -S "$dir/socket" ]; }; then
-    done=1
-    if [ -r "$dir/v1/client.py" ] && command -v python3 >/dev/null; then exec python3 -I -S "$dir/v1/client.py" "$dir" "$name" "$@"; fi
-    [ "$carrier" != socket ] || bridge_fail "only the socket is served, and this image has no python3; serve with --carrier auto"
-    done=''
-fi
-if [ "$name" = sbatch ]; then
-    find_script "$@"
-    if [ "$script" ]; then
-        [ ! -d "$script" ] && [ -r "$script" ] || bridge_fail "cannot read the script $script"
-        quiet=$quiet,sbatch
-    fi
-fi
-case ,$quiet, in *",$name,"*) nostdin=none ;; esac
-[ /dev/stdin -ef /dev/null ] && nostdin=none
-# One stream for both, and so the order in which they were written, where they lead to one place.
-merged=''
-[ /dev/stdout -ef /dev/stderr ] && merged=1
-exec 3<&0 || { exec 3</dev/null; nostdin=none; }
-claim
-if [ "$carrier" = files ] && [ "$nostdin" = '' ] && [ -f /dev/stdin ]; then
-    # All of it is there already: the command can read it as it lies.
-    cat >"$slot.in"
-    nostdin=whole
-fi
-if [ "$script" ]; then cat "$script" >"$slot.script"; fi
-send_request "$@" >"$slot.req"
-"run_$carrier"
+run_files

@@ -250,38 +250,41 @@ read_environ() { # PID
 }
 
 read_request() { # DESCRIPTOR
-    local word complete=
-    {
-        IFS= read -r -d '' word && [[ $word == outrider-bridge-1 ]] || {
-            why="this client speaks another protocol; use the client of the same version"
-            return 1
-        }
-        while IFS= read -r -d '' word; do
-            case $word in
-            token=*) token_given=${word#*=} ;;
-            name=*) name=${word#*=} ;;
-            cwd=*) cwd=${word#*=} ;;
-            map=*) map=${word#*=} ;;
-            how=*) # KEEP,STDIN,MERGED,PID
-                word=${word#*=},,,
-                keep=${word%%,*} word=${word#*,}
-                stdin=${word%%,*} word=${word#*,}
-                merged=${word%%,*} word=${word#*,}
-                client=${word%%,*}
-                ;;
-            env=*) variables+=("${word#*=}") ;;
-            environ=*) read_environ "${word#*=}" || return 1 ;;
-            arg=*) words+=("${word#*=}") ;;
-            file=*) # a script that the client has put beside the request
-                [[ ${word#*=} != */* ]] || { why="a script's name holds a slash" && return 1; }
-                script=${word#*=}
-                words+=("$host/scripts/$id/$script")
-                ;;
-            end) complete=1 && break ;;
-            *) ;;
-            esac
-        done
-    } <&"$1"
+    local word complete='' all=()
+    if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[1] > 3)); then
+        mapfile -d '' -t all <&"$1"
+    else
+        while IFS= read -r -d '' word; do all+=("$word"); done <&"$1"
+    fi
+    [[ ${all-} == outrider-bridge-1 ]] || {
+        why="this client speaks another protocol; use the client of the same version"
+        return 1
+    }
+    for word in "${all[@]}"; do
+        case $word in
+        token=*) token_given=${word#*=} ;;
+        name=*) name=${word#*=} ;;
+        cwd=*) cwd=${word#*=} ;;
+        map=*) map=${word#*=} ;;
+        how=*) # KEEP,STDIN,MERGED,PID
+            word=${word#*=},,,
+            keep=${word%%,*} word=${word#*,}
+            stdin=${word%%,*} word=${word#*,}
+            merged=${word%%,*} word=${word#*,}
+            client=${word%%,*}
+            ;;
+        env=*) variables+=("${word#*=}") ;;
+        environ=*) read_environ "${word#*=}" || return 1 ;;
+        arg=*) words+=("${word#*=}") ;;
+        file=*) # a script that the client has put beside the request
+            [[ ${word#*=} != */* ]] || { why="a script's name holds a slash" && return 1; }
+            script=${word#*=}
+            words+=("$host/scripts/$id/$script")
+            ;;
+        end) complete=1 && break ;;
+        *) ;;
+        esac
+    done
     [[ $complete ]] || { why="the request is not complete" && return 1; }
 }
 
@@ -342,6 +345,7 @@ watch_fifo() { # PGID DIR
     [[ $keep ]] || exec {drain}<&- {errors}<&-
     for signal in $early; do pass_on "$signal" "$1"; done
     nap .003 # most commands that say nothing are over by then, and nothing needs to be copied
+    [[ ! -s $2.told ]] || kill -s 0 "$1" 2>/dev/null || exit
     printf 'taken %s\n' "$id" >&3
     exec 3>&-
     until [[ -s $2.told ]]; do nap .003; done
@@ -465,6 +469,7 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
     fi
     exec 7>&- 8>&-
     printf 'exit %s %s\n' "$status" "$said" >&"$end"
+    nap .002 # the client's turn: what else is to be done would hold it up where processors are few
     kill -s KILL "$watcher" 2>/dev/null
     note_again ended "$status"
     return 0
