@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ def measure(bench: Bench) -> None:
     if not bench.targets(("local",)):
         return
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name, old(Path(name)) as ask_old:
+        shim_alone(bench, Path(name) / "alone")
         for carrier, (how, words, once, many, large) in CARRIERS.items():
             with served(Path(name) / carrier, carrier) as start:
                 cases = (
@@ -104,6 +106,49 @@ def at_once(start: Start) -> None:
 def through_cat(start: Start) -> None:
     with start(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.communicate(DATA)[0] == DATA
+
+
+def shim_alone(bench: Bench, folder: Path) -> None:
+    """What a shim adds to the command on its own side: its answer lies there before it asks, so nobody else works for it."""
+    case = Case("bridge-shim", "a shim's own time, over that of `true`", "ms", goals=(Goal("limit", 2.0),))
+    bench.begin(case)
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(Path(bridge.__file__).parent / "client.sh", folder / "bin" / "true")
+    (folder / "bin" / "true").chmod(0o755)
+
+    def started(command: str) -> float:
+        begun = time.perf_counter()
+        assert (
+            subprocess.run([command], stdin=subprocess.DEVNULL, env={"PATH": os.environ["PATH"]}).returncode
+            == 0
+        )
+        return (time.perf_counter() - begun) * 1e3
+
+    def once(_: str) -> dict[str, float]:
+        with answered(folder):
+            return {case.name: started(str(folder / "bin" / "true")) - started("true")}
+
+    once(OURS)
+    bench.turns("local", [OURS], bench.count(100, 20), once, [case.name])
+
+
+@contextmanager
+def answered(folder: Path) -> Iterator[None]:
+    """A slot for one request, as the server with FIFOs makes them, in which the outcome lies already."""
+    slots = folder / "v1"
+    slots.mkdir()
+    (slots / "server").write_text(f"outrider-bridge 1 fifo {'0' * 48}\nenv \nquiet true\n0 none none\n")
+    (slots / "head").write_text("1 1\n")
+    (slots / "1.req").touch()
+    for pipe in ("in", "out", "err", "ctl", "go", "end"):
+        os.mkfifo(slots / f"1.{pipe}")
+    held = os.open(slots / "1.end", os.O_RDWR)
+    os.write(held, b"exit 0 \n")
+    try:
+        yield
+    finally:
+        os.close(held)
+        shutil.rmtree(slots)
 
 
 FLOORS: dict[str, Callable[[], None]] = {
