@@ -8,6 +8,7 @@ import pty
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -339,6 +340,22 @@ def test_the_audit_trail(served: Served, tmp_path: Path) -> None:
     assert lines[0]["argv"] == ["sh", "-c", "exit 3", 'quoted "x"\n\x01'] and lines[0]["id"] == lines[1]["id"]
 
 
+def test_paths_given_from_where_the_server_was_started(
+    carrier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    served = Served(Path("d"), carrier, "--audit", "trail", "--singreqrun", "req_run")
+    try:
+        assert eventually((tmp_path / "req_run/reqs").is_fifo)
+        done = subprocess.run(
+            [tmp_path / "d/bin/pwd"], cwd="/", stdin=subprocess.DEVNULL, capture_output=True
+        )
+        assert done.stdout == b"/\n"
+        assert eventually(lambda: (tmp_path / "trail").read_text().count("\n") == 2)
+    finally:
+        served.stop()
+
+
 def test_sbatchs_script_goes_along(carrier: str, tmp_path: Path) -> None:
     (tmp_path / "job.sh").write_text("the script\n")
     served = Served(tmp_path / "d", carrier, allow="sbatch=/bin/echo")
@@ -427,6 +444,58 @@ def test_an_old_client_with_fifos(old: Path) -> None:
     sender.join(20)
     assert (code_of(file), feed.wait(20), errors.wait(20)) == ("3\n", 0, 0)
     assert code_of(dead) == "137\n"
+
+
+@pytest.mark.parametrize("which", ["cmd", "stdin", "stdout", "stderr"])
+@pytest.mark.parametrize("there", [True, False], ids=["to-a-file", "to-nothing"])
+def test_a_link_in_the_place_of_an_old_requests_file(
+    old: Path, tmp_path: Path, which: str, there: bool
+) -> None:
+    target = tmp_path / "elsewhere"
+    if there:
+        target.write_text(f"echo ran >'{tmp_path}/ran'\n")
+    before = target.read_text() if there else None
+    file = old / uuid.uuid4().hex
+    file.with_suffix(".cmd").write_text(f"cat; echo ran | tee '{tmp_path}/ran'\n")
+    file.with_suffix(f".{which}").unlink(missing_ok=True)
+    file.with_suffix(f".{which}").symlink_to(target)
+    with (old / "reqs").open("a") as queue:
+        queue.write(f"{file.name}\n")
+    if which != "cmd" or there:
+        assert code_of(file) == "126\n"
+    assert code_of(ask_old(old, "true")) == "0\n"
+    assert not (tmp_path / "ran").exists()
+    assert (target.read_text() if there else target.exists()) == (before if there else False)
+
+
+def test_links_in_the_place_of_an_old_requests_outcome(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    file = old / uuid.uuid4().hex
+    file.with_suffix(".code").symlink_to(tmp_path / "folder")
+    Path(f"{file}.code.new").symlink_to(tmp_path / "file")
+    file.with_suffix(".cmd").write_text("exit 7\n")
+    with (old / "reqs").open("a") as queue:
+        queue.write(f"{file.name}\n")
+    assert eventually(lambda: file.with_suffix(".code").is_file())
+    assert file.with_suffix(".code").read_text() == "7\n"
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_queue_that_is_replaced_by_a_link(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "queue").write_text("")
+    (old / "reqs").rename(old / "was")
+    (old / "reqs").symlink_to(tmp_path / "queue")
+    file = old / uuid.uuid4().hex
+    file.with_suffix(".cmd").write_text("exit 5\n")
+    with (old / "was").open("a") as queue:  # the server reads what it made, whatever bears its name
+        queue.write(f"{file.name}\n")
+    assert code_of(file) == "5\n"
+
+
+def test_the_old_protocols_folder_is_private(old: Path) -> None:
+    assert stat.S_IMODE(old.stat().st_mode) == 0o700
 
 
 def test_an_old_request_runs_once(old: Path, tmp_path: Path) -> None:

@@ -889,29 +889,57 @@ reap() {
 
 # ---- singreqrun's protocol: scripts, which no policy can look into ----
 
+# Whoever can write there runs what they like, so nothing here holds a container. What others have put there, and links to
+# elsewhere, are refused all the same: they are looked at first and opened then, which only an accident does not come between.
+
 serve_singreqrun() {
     local ids line
     declare -A seen=()
     let_go
     exec 3>&-
     trap - TERM INT HUP
-    tool rm -f -- "$legacy/reqs"
-    tool mkfifo "$legacy/reqs" || exit
-    exec {ids}<>"$legacy/reqs" # for both: so it never ends, and needs no `tail`
-    while IFS= read -r line <&"$ids"; do
-        [[ $line =~ ^[A-Za-z0-9_=-]{1,64}$ && -z ${seen[$line]-} && -f $legacy/$line.cmd ]] || continue
-        [[ $any_user || -O $legacy/$line.cmd ]] || continue
+    tool rm -f -- "$legacy/reqs" "$host/ids"
+    # The host has a name of its own for the queue, if the file system lets it.
+    if tool mkfifo "$host/ids" && tool ln -- "$host/ids" "$legacy/reqs" 2>/dev/null; then
+        exec {ids}<>"$host/ids" # for both: so it never ends, and needs no `tail`
+    else
+        tool mkfifo "$legacy/reqs" || exit
+        exec {ids}<>"$legacy/reqs"
+        [[ ! -L $legacy/reqs && -p /dev/fd/$ids ]] || exit
+    fi
+    while IFS= read -r -n 200 line <&"$ids"; do
+        [[ $line =~ ^[A-Za-z0-9_=-]{1,64}$ && -z ${seen[$line]-} && -e $legacy/$line.cmd ]] || continue
         seen[$line]=1
         run_script "$legacy/$line" &
     done
 }
 
-run_script() { # FILE: runs FILE.cmd; each of its streams is a FIFO or a file that the client made, or nothing
-    local file=$1 stream status pid guard
-    exec {ids}>&-
+ours_alone() { # FILE: it is no link, and this user's
+    [[ ! -L $1 && (-f $1 || -p $1) ]] && [[ $any_user || -O $1 ]]
+}
+
+streams_ready() { # FILE
+    local stream
+    [[ -f $1.cmd ]] && ours_alone "$1.cmd" || return
     for stream in stdin stdout stderr; do
-        [[ $stream == stdin || -e $file.$stream ]] || : >"$file.$stream"
+        # Where nothing is, a file is made that was not there: what a link points to is not touched.
+        if [[ ! -e $1.$stream && ! -L $1.$stream ]]; then
+            [[ $stream == stdin ]] || (set -C && : >"$1.$stream") 2>/dev/null || return
+        else
+            ours_alone "$1.$stream" || return
+        fi
     done
+}
+
+run_script() { # FILE: runs FILE.cmd; each of its streams is a FIFO or a file that the client made, or nothing
+    local file=$1 status=126 pid guard
+    id=${file##*/} name=singreqrun cwd=$legacy
+    exec {ids}>&-
+    if ! streams_ready "$file"; then
+        answer_old "$file"
+        note refused refused
+        return
+    fi
     set -m
     (
         # A client that dies before it opens its FIFOs blocks nobody but this, which is ended.
@@ -929,13 +957,18 @@ run_script() { # FILE: runs FILE.cmd; each of its streams is a FIFO or a file th
     guard=$!
     finish "$pid"
     kill -s KILL "$guard" 2>/dev/null
-    # Under its name it is complete: who sees it can read it.
-    printf '%s\n' "$status" >"$file.code.new"
-    tool mv -f -- "$file.code.new" "$file.code"
-    id=${file##*/} name=singreqrun cwd=$legacy
+    answer_old "$file"
     note script "$status"
     nap 300
     tool rm -f -- "$file".{cmd,stdin,stdout,stderr,code}
+}
+
+# Under its name it is complete: who sees it can read it. Written on the host's side, and moved: nothing is written into
+# what lies there.
+answer_old() { # FILE
+    printf '%s\n' "$status" >"$host/scripts/$id.code"
+    tool mv -f -T -- "$host/scripts/$id.code" "$1.code.new"
+    tool mv -f -T -- "$1.code.new" "$1.code"
 }
 
 # ---- start and end ----
@@ -1047,8 +1080,8 @@ main() {
         --grace) grace=$2 ;;
         --lost) lost=$2 ;;
         --with) with=$2 ;;
-        --audit) audit=$2 ;;
-        --singreqrun) legacy=$2 ;;
+        --audit) case $2 in /* | none | default) audit=$2 ;; *) audit=$PWD/$2 ;; esac ;;
+        --singreqrun) case $2 in /*) legacy=$2 ;; *) legacy=$PWD/$2 ;; esac ;;
         esac
         shift 2
     done
@@ -1065,6 +1098,8 @@ main() {
     take_folder
     if [[ $legacy ]]; then
         [[ -d $legacy ]] || tool mkdir -p -m 0700 -- "$legacy" || die "cannot make the folder $legacy"
+        [[ -O $legacy ]] || die "$legacy is not yours"
+        tool chmod 0700 "$legacy" || die "cannot make $legacy private"
         serve_singreqrun &
         old=$!
     fi
@@ -1143,7 +1178,7 @@ make_folders() { # the host's own beside D, if the file system lets files have n
     fi
 }
 
-clear_host() { tool rm -rf -- "$host"/{v1,new,scripts,bin,held,inbox,beat}; }
+clear_host() { tool rm -rf -- "$host"/{v1,new,scripts,bin,held,inbox,beat,ids}; }
 
 leave() {
     local i
