@@ -502,3 +502,23 @@ def print_lines(count, size):
     line = "x" * size + "\n"
     for _ in range(count):
         sys.stdout.write(line)
+
+
+def note_and_sleep(path, seconds):
+    """How often it has been run by now."""
+    with Path(path).open("a") as file:
+        file.write("run\n")
+    time.sleep(seconds)
+    return len(Path(path).read_text().split())
+
+
+def lost_once(path):
+    """Fails, the first time, for a reason that trying again can help with; no path: never."""
+    import outrider
+
+    if path == "never":
+        return "at once"
+    if Path(path).exists():
+        return "again"
+    Path(path).touch()
+    raise outrider.Lost("the node went away")

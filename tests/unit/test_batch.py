@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -208,3 +209,18 @@ def test_an_interrupted_look_loses_no_news(route: Route, monkeypatch: pytest.Mon
         with pytest.raises(KeyboardInterrupt):
             _ = job.state
     assert job.result(10) == 1
+
+
+def test_an_element_that_is_submitted_again_never_shows_its_last_end(route: Route, tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    jobs = route.map(far_work.note_and_sleep, [str(tmp_path / "slow"), runs], [30, 0], array=True, limit=2)
+    waiting = threading.Thread(target=jobs[0].wait)  # so that somebody looks all the time
+    waiting.start()
+    for count in range(1, 13):
+        assert jobs[1].result(30) == count
+        if count < 12:
+            assert jobs.resubmit([jobs[1]]) == 1
+    jobs.cancel()
+    waiting.join(60)
+    assert jobs[0].state is State.CANCELLED
+    jobs.clean()

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from outrider.chain import Chain
 from outrider.far import data, link, loader, wire
@@ -100,7 +100,7 @@ class AnswerReader:
         self._take = take
         self._limit = limit
         self._head = b""
-        self._file: IO[bytes] | None = None
+        self._fd = -1
         self._link: link.Link | None = None
 
     def feed(self, piece: bytes) -> None:
@@ -115,15 +115,15 @@ class AnswerReader:
                 self._head = before[-(1 << 20) :]
                 return
             self._head = b""
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # memory need not hold it twice
-            self._link = link.Link(wire.FrameReader(self._file.fileno()), -1, _ignore, _ignore, self._limit)
-        assert self._file is not None
-        at = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
-        os.lseek(self._file.fileno(), 0, os.SEEK_END)
+            with tempfile.TemporaryFile() as file:  # memory need not hold it twice
+                self._fd = os.dup(file.fileno())
+            self._link = link.Link(wire.FrameReader(self._fd), -1, _ignore, _ignore, self._limit)
+        at = os.lseek(self._fd, 0, os.SEEK_CUR)
+        os.lseek(self._fd, 0, os.SEEK_END)
         view = memoryview(piece)
         while view:
-            view = view[os.write(self._file.fileno(), view) :]
-        os.lseek(self._file.fileno(), at, os.SEEK_SET)
+            view = view[os.write(self._fd, view) :]
+        os.lseek(self._fd, at, os.SEEK_SET)
         self._read(self._link)
 
     def _read(self, stream: link.Link) -> None:
@@ -151,8 +151,9 @@ class AnswerReader:
             self.close()
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     __del__ = close
 

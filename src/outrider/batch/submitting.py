@@ -173,10 +173,10 @@ def submit_again(watcher: Watcher, lot: Lot, parts: Split, indices: Sequence[int
         "forget": list(indices),
         "elements": " ".join(map(str, indices)) if array else "",
     }
-    watcher.forget(lot)
-    lot.again(indices)
-    noting.again(lot, list(indices))
-    _sent(watcher, lot, parts, "submit", asked, list(indices) if array else [])
+    with watcher.renewing(lot):
+        lot.again(indices)
+        noting.again(lot, list(indices))
+        _sent(watcher, lot, parts, "submit", asked, list(indices) if array else [])
     noting.submitted(lot)
 
 

@@ -47,6 +47,7 @@ class Watcher:
         self._stir = threading.Condition(self._lock)
         self._session: Session | None = None
         self._known_there: set[str] = set()
+        self._renewed: list[str] = []
         self._thread: threading.Thread | None = None
         self._users = 0
         self._used = 0.0
@@ -119,7 +120,10 @@ class Watcher:
         with self._using() as far:
             with self._lock:
                 strange = [
-                    lot for lot in lots if lot.key not in self._known_there or lot.unsettled is not None
+                    lot
+                    for lot in lots
+                    if (lot.key not in self._known_there or lot.unsettled is not None)
+                    and lot.key not in self._renewed
                 ]
                 self._known_there.update(lot.key for lot in strange)
             if not strange:
@@ -158,11 +162,18 @@ class Watcher:
             elif argv is None or told["status"] == 0:
                 lot.unfound()
 
-    def forget(self, lot: Lot) -> None:
-        """What was told of it is not true any more."""
-        self.ask("unwatch", [lot.key])
+    @contextlib.contextmanager
+    def renewing(self, lot: Lot) -> Iterator[None]:
+        """While it lasts, what was told of the lot stops being true: no news of it are heard. Then it is told anew."""
         with self._lock:
-            self._known_there.discard(lot.key)
+            self._renewed.append(lot.key)
+        try:
+            self.ask("unwatch", [lot.key])
+            yield
+        finally:
+            with self._lock:
+                self._renewed.remove(lot.key)
+                self._known_there.discard(lot.key)
 
     def clean(self, lot: Lot) -> None:
         """Remove its folder. Who asks for its key from now on learns so; who has it knows what is known."""
@@ -199,7 +210,7 @@ class Watcher:
                 offset = time.time() - told["now"]
                 for news in told["news"]:
                     lot = self._lots.get(news[1])
-                    if lot is not None:
+                    if lot is not None and news[1] not in self._renewed:
                         lot.clock = offset
                         lot.take([news[0], *news[2:]])
                 return told["said"]

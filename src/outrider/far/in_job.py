@@ -28,7 +28,8 @@ def begin(far, settings):
 
     far.output.LIMIT = 1 << 62
     far.modules.ask = _asked_in_vain
-    far._stand_in = _rest_of_stand_in
+    far._stand_in = int  # nothing is left to be done
+    processes.adopt_all()
     far.link.reader.buffered = bool
     _note_failures(far)
     if settings["checkpoint"]:
@@ -44,11 +45,6 @@ def begin(far, settings):
         ended(reason)
 
     far.ended = ended_by_signal
-
-
-def _rest_of_stand_in():
-    processes.note_own()
-    processes.become_subreaper()
 
 
 def _asked_in_vain(question):

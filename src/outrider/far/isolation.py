@@ -274,7 +274,7 @@ class Child:
         _renew_importing()
         name, _, value = one.mark.partition("=")
         os.environ[name] = value
-        if "ctypes" in sys.modules:
+        if "_ctypes" in sys.modules:
             processes.become_subreaper()
 
     @staticmethod

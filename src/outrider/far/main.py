@@ -304,7 +304,7 @@ class Far:
     def _stand_in(self):
         """Reads the stream while the main thread is busy with a call that takes its time."""
         last = -1
-        time.sleep(10 * TICK)  # ctypes takes milliseconds to import: not before the first answer
+        time.sleep(10 * TICK)  # what follows takes a millisecond: not before the first answer
         from . import processes
 
         processes.note_own()

@@ -21,16 +21,31 @@ LEAVING = []
 
 
 def become_subreaper(yes=1):
-    """Let orphaned descendants come to this process instead of to init, or no longer; needs ctypes, else does nothing."""
+    """Let orphaned descendants come to this process instead of to init, or no longer; False where that cannot be had."""
     try:
-        import ctypes
+        import _ctypes  # all of ctypes takes milliseconds to import
 
-        library = ctypes.CDLL(None, use_errno=True)
+        prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
         with REAPING:
-            if not (yes and LEAVING):
-                library.prctl(36, yes, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+            return bool(yes and LEAVING) or not _ctypes.call_function(prctl, (36, yes, 0, 0, 0))
     except (ImportError, OSError, AttributeError):
-        pass
+        return False
+
+
+ADOPTING = []
+"""Not empty if whatever lost its parent here has come to this process, from its start on."""
+
+
+def adopt_all():
+    """Before anything is started here: from now on nothing gets away."""
+    note_own()
+    if become_subreaper():
+        ADOPTING.append(True)
+
+
+def _is_alone(spare):
+    """Whether surely nothing has been left by what ran here, which spares a look at each process of the machine."""
+    return bool(ADOPTING) and os.path.exists("/proc/thread-self/children") and _children() <= spare
 
 
 OWN = set()
@@ -180,6 +195,8 @@ def end(mark, groups=(), roots=(), spare=(), grace=0.5, known=frozenset()):
     `known` are children that somebody else waits for.
     """
     groups, spare = set(groups), set(spare) | {os.getpid()}
+    if _is_alone(spare):
+        return
     ended = left = find(mark, groups, roots) - spare
     if not left:
         return
