@@ -275,6 +275,14 @@ def test_words_arrive_as_they_are(served: Served, shell: list[str]) -> None:
     process.stdin.close()
 
 
+def test_shims_first_on_the_path_of_a_shim(served: Served) -> None:
+    shims = served.folder / "bin"
+    env = {**os.environ, "PATH": f"{shims}:{shims}:{os.environ['PATH']}:{shims}"}
+    assert served.run("cat", input=b"through", env=env).stdout == b"through"
+    done = served.run("sh", "-c", "echo out; sleep 0.2; echo err >&2; exit 3", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+
+
 def test_output_streams(served: Served) -> None:
     process = served.popen(
         "sh", "-c", "echo first; read x; echo got $x", stdin=subprocess.PIPE, stdout=subprocess.PIPE

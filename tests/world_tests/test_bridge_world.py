@@ -143,6 +143,20 @@ def test_slurm_out_of_a_container(
         server.stdout.close()
 
 
+def test_the_end_of_exec_is_the_end_of_its_server(tmp_path: Path) -> None:
+    if not shutil.which("bwrap"):
+        pytest.skip("no bwrap here")
+    folder = tmp_path / "bridge"
+    command = [sys.executable, "-m", "outrider", "bridge", "exec", "--dir", str(folder), "--engine", "bwrap"]
+    command += ["--allow", "cat,sleep", "--", "sh", "-c", "echo up | cat; exec sleep 600"]
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert running.stdout is not None and running.stdout.readline() == b"up\n"
+    running.terminate()
+    assert running.wait(30) == 143
+    running.stdout.close()
+    assert not (folder / "v1").exists()
+
+
 def see_the_library(site: Site) -> None:
     """The library as the container sees it: its sources, and what it needs to import."""
     libraries = {

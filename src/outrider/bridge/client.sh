@@ -196,6 +196,15 @@ if [ "$name" = client.sh ]; then
     name=${1##*/}
     shift
 fi
+# What this needs are the image's programs, also where the host's of the same names are allowed: `cat` would start itself.
+for place in "${0%/*}" "$dir/bin"; do
+    rest=:$PATH:
+    while :; do
+        case $rest in *":$place:"*) rest=${rest%%":$place:"*}:${rest#*":$place:"} ;; *) break ;; esac
+    done
+    rest=${rest#:}
+    PATH=${rest%:}
+done
 [ -r "$dir/v1/server" ] || bridge_fail "no server in $dir: start one on the host (\`outrider bridge serve\`), and bind its folder into the container"
 {
     read -r word version carrier token

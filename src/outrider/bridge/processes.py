@@ -44,8 +44,10 @@ def _shim(name: str, words: Sequence[Any]) -> list[Any]:
     place = folder()
     if not os.path.exists(os.path.join(place, "v1", "server")):
         raise _broken(client.BridgeError(f"no server in {place}"))
-    if shutil.which("sh"):
-        return ["sh", os.path.join(place, "v1", "client.sh"), name, *words]
+    # Not the host's, where a shim of that name comes first on PATH.
+    shell = "/bin/sh" if os.path.exists("/bin/sh") else shutil.which("sh")
+    if shell:
+        return [shell, os.path.join(place, "v1", "client.sh"), name, *words]
     return [sys.executable, "-I", "-S", os.path.join(place, "v1", "client.py"), place, name, *words]
 
 

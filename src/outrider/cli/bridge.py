@@ -137,18 +137,30 @@ def execute(
         terminal=terminal,
     )
     server = _serve_beside(folder, _words(rules)) if _words(rules) else None
-    # Ctrl-C is the container's: it decides what comes of it.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        code = subprocess.Popen(
-            words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None
-        ).wait()
+        code = _contained(words)
     finally:
-        signal.signal(signal.SIGINT, before)
         if server is not None:
             server.terminate()
             server.wait()
     sys.exit(code if code >= 0 else 128 - code)
+
+
+def _contained(words: list[str]) -> int:
+    """The engine's exit code. Ctrl-C is the container's, which decides what comes of it; other ends are passed on."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *numbers)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        engine = subprocess.Popen(
+            words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None
+        )
+        for number in numbers:
+            signal.signal(number, lambda number, _: engine.send_signal(number))
+        return engine.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _serve_beside(folder: str, rules: list[str]) -> subprocess.Popen[bytes]:
