@@ -381,6 +381,42 @@ def test_sbatchs_script_goes_along(carrier: str, tmp_path: Path) -> None:
         served.stop()
 
 
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_with_files_the_processes_that_wait_for_an_order_may_be_killed(tmp_path: Path) -> None:
+    served = Served(tmp_path / "d", "files")
+    try:
+        killed = children(served.process.pid)
+        for child in killed:
+            os.kill(child, signal.SIGKILL)
+        assert eventually(lambda: not set(killed) & set(children(served.process.pid)))
+        running = [served.popen("sh", "-c", f"exit {n}", stdin=subprocess.DEVNULL) for n in range(12)]
+        assert [process.wait(30) for process in running] == list(range(12))
+    finally:
+        served.stop()
+
+
+def test_with_files_a_request_whose_process_is_killed_ends(tmp_path: Path) -> None:
+    served = Served(tmp_path / "d", "files")
+    try:
+        idle = children(served.process.pid)
+        client = served.popen(
+            "sh", "-c", "echo $PPID; exec sleep 606", stdin=subprocess.DEVNULL, stdout=-1, stderr=-1
+        )
+        assert client.stdout is not None and client.stderr is not None
+        worker = int(client.stdout.readline())
+        assert worker in idle
+        os.kill(worker, signal.SIGKILL)
+        assert client.wait(30) == 125 and b"killed" in client.stderr.read()
+        assert eventually(lambda: not running("606"))
+        client.stdout.close()
+        client.stderr.close()
+    finally:
+        served.stop()
+
+
 def test_a_second_server_is_refused(served: Served) -> None:
     done = subprocess.run(served.argv(), capture_output=True, timeout=20)
     assert done.returncode == 125 and b"another server serves" in done.stderr

@@ -477,7 +477,7 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
 
 # The same with plain files: they grow, and both sides look again and again.
 answer_files() { # NUMBER
-    local dir=$own/$1 pid watcher status pump='' from request
+    local dir=$own/$1 pid watcher status pump='' from request self=$BASHPID
     id=$1
     exec {request}<"$dir.req"
     if ! prepare "$request"; then
@@ -501,7 +501,7 @@ answer_files() { # NUMBER
     ) &
     pid=$!
     exec {from}<&-
-    watch_files "$pid" "$dir" &
+    watch_files "$pid" "$dir" "$self" &
     watcher=$!
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
@@ -509,6 +509,7 @@ answer_files() { # NUMBER
     note started "started"
     finish "$pid"
     printf 'exit %s\n' "$status" >"$dir.end"
+    nap .002 # the client's turn
     kill -s KILL "$watcher" ${pump:+"$pump"} 2>/dev/null
     note_again ended "$status"
 }
@@ -523,7 +524,7 @@ grow() { # DIR: copies the client's stdin while it arrives
     done
 }
 
-watch_files() { # PGID DIR
+watch_files() { # PGID DIR PID: of the process that waits for the command
     local signal seen='' now since=$SECONDS beat=''
     exec 5<"$2.ctl"
     while :; do
@@ -533,6 +534,7 @@ watch_files() { # PGID DIR
         fi
         while IFS= read -r -n 64 signal <&5; do pass_on "$signal" "$1"; done
         nap .05
+        kill -s 0 "$3" 2>/dev/null || break
         IFS= read -r -n 32 now <"$2.live"
         if [[ $now != "$seen" ]]; then
             seen=$now since=$SECONDS
@@ -586,6 +588,8 @@ drop_idle() {
     local n
     for n in "${!free[@]}"; do drop "${free[n]}"; done
     [[ ! $hearing ]] || drop "$hearing"
+    for n in "${!ready[@]}"; do drop "${ready[n]}"; done
+    ready=()
 }
 
 drop() { # PID: of a process that waits; nothing is said of its end
@@ -744,7 +748,7 @@ follow() {
 
 # ---- the server, with plain files ----
 
-finished=() looks=0
+finished=() looks=0 ready=() orders=()
 
 fill_files() {
     local n
@@ -786,6 +790,7 @@ look() { # whether a request came or ended
     for n in "${!pids[@]}"; do
         found=0
         kill -s 0 "${pids[n]}" 2>/dev/null && continue
+        [[ -s $own/$n.end ]] || printf 'fail the process that ran this was killed\n' >"$own/$n.end"
         unset "pids[$n]"
         running=$((running - 1))
         finished[n]=$SECONDS
@@ -798,10 +803,47 @@ look() { # whether a request came or ended
 }
 
 begin() { # NUMBER
+    local n
     unset "free[$1]"
     running=$((running + 1))
+    for n in "${!ready[@]}"; do
+        kill -s 0 "${ready[n]}" 2>/dev/null || continue
+        printf '%s\n' "$1" >&"${orders[n]}"
+        pids[$1]=${ready[n]}
+        unset "ready[$n]"
+        return
+    done
     answer_files "$1" &
     pids[$1]=$!
+}
+
+# Processes that wait for an order, each at a pipe of its own, which the next one has after it: to make one takes longer
+# than most commands run.
+make_ready() { # [all]: one that is missing, or all
+    local n pipe
+    for ((n = 0; n < 4 && n < jobs; n++)); do
+        kill -s 0 "${ready[n]-none}" 2>/dev/null && continue
+        # One that was killed may have had an order: nobody else shall find it.
+        if [[ ${ready[n]-} && ${orders[n]-} ]]; then
+            pipe=${orders[n]} && exec {pipe}>&-
+            unset "orders[$n]"
+        fi
+        if [[ ! ${orders[n]-} ]]; then
+            exec {pipe}<> <(:)
+            orders[n]=$pipe
+        fi
+        answer_order "${orders[n]}" &
+        ready[n]=$!
+        [[ ${1-} ]] || return
+    done
+}
+
+answer_order() { # DESCRIPTOR
+    local number=''
+    until IFS= read -r -t 30 number <&"$1"; do
+        kill -s 0 "$main" 2>/dev/null || exit
+    done
+    answer_files "$number"
 }
 
 put_away() { # slots whose client has read the outcome, or never will
@@ -821,9 +863,10 @@ serve_files() {
     beat
     made=$next
     fill_files 1
+    make_ready all
     announce files
     while [[ ! $stopping ]]; do
-        if look; then active=$SECONDS; fi
+        if look; then active=$SECONDS; else make_ready; fi
         if ((SECONDS != told)); then
             beat
             put_away
