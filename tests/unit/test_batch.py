@@ -131,6 +131,17 @@ def test_what_cannot_be_submitted_is_refused_at_once(route: Route) -> None:
         Route.parse("local | flux(uri=ssh://a/b)").submit(abs, -1)
 
 
+def test_a_generator_cannot_come_back(route: Route) -> None:
+    with pytest.raises(TypeError, match="submit what returns a list"):
+        route.submit(far_work.many_items, 3, 4)
+    with pytest.raises(TypeError, match="return a list"):
+        route.submit(functools.partial(iter_of, 3)).result(30)
+
+
+def iter_of(count: int) -> Any:
+    return (number for number in range(count))
+
+
 def test_an_untrusted_end_is_read_as_plain_data_only(route: Route) -> None:
     far = route.options(trust="data")
     assert far.submit(far_work.add, 1, 2).result(30) == 3

@@ -272,7 +272,7 @@ def jsonable(value: Any) -> Any:
 # --- arguments ----------------------------------------------------------------------------------------------
 
 
-def value_of(text: str, as_text: bool) -> Any:
+def value_of(text: str, as_text: bool, hint: str = "") -> Any:
     """An argument as JSON, or as it is where `--text` allows that."""
     try:
         return json.loads(text)
@@ -280,7 +280,7 @@ def value_of(text: str, as_text: bool) -> Any:
         if as_text:
             return text
         raise click.UsageError(
-            f"{text!r} is not JSON: write '{json.dumps(text)}' for a text, or add --text"
+            f"{text!r} is not JSON: write '{json.dumps(text)}' for a text, or add --text{hint}"
         ) from None
 
 
@@ -311,7 +311,9 @@ def call_of(
 ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
     """A function with its arguments and keywords, from the words that tell them."""
     keywords = {name: value_of(item, as_text) for name, item in pairs(kw, "--kw").items()}
-    return function(text), [value_of(item, as_text) for item in args], keywords
+    named = "; a keyword argument is --kw NAME=VALUE"
+    values = [value_of(item, as_text, named if "=" in item else "") for item in args]
+    return function(text), values, keywords
 
 
 def lines_in() -> Iterator[str]:

@@ -19,6 +19,16 @@ class Now:
     asked = terminated = False
 
 
+class NoItems:
+    """Stands for the module that sends a generator's items, one by one as they are asked for."""
+
+    @staticmethod
+    def stream(*_):
+        raise TypeError(
+            "a job cannot return a generator, whose items nobody is there to take: return a list of them"
+        )
+
+
 def begin(far, settings):
     """Serve calls one after the other, as they stand in the file that is the stream."""
 
@@ -30,6 +40,7 @@ def begin(far, settings):
     far.modules.ask = _asked_in_vain
     far._stand_in = int  # nothing is left to be done
     processes.adopt_all()
+    sys.modules[__package__ + ".generators"] = NoItems  # type: ignore[assignment]
     far.link.reader.buffered = bool
     _note_failures(far)
     if settings["checkpoint"]:
