@@ -126,9 +126,7 @@ class JobArray(Sequence[BatchJob]):
                         news.get()
                         while not news.empty():  # what is looked at next holds for all of it
                             news.get()
-                        if lot.trouble is not None:
-                            trouble, lot.trouble = lot.trouble, None
-                            raise trouble
+                        lot.raise_trouble()
             finally:
                 with lot.changed:
                     lot.callbacks.remove(told)

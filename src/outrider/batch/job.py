@@ -11,9 +11,9 @@ from outrider.batch.live import Live
 from outrider.batch.lot import Lot
 from outrider.batch.splitting import split
 from outrider.batch.states import Standing, State
-from outrider.batch.watching import watcher_of
+from outrider.batch.watching import may_pass, watcher_of
 from outrider.chain import Chain
-from outrider.errors import Cancelled, FarError, Lost, RouteError, TimedOut
+from outrider.errors import Cancelled, FarError, Lost, OutriderError, RouteError, TimedOut
 from outrider.far import wire
 from outrider.near.request import CHANNEL_NAMES
 from outrider.options import Options
@@ -171,18 +171,29 @@ class BatchJob:
         return self._printed(wire.STDERR)
 
     def follow(self) -> Iterator[tuple[str, bytes]]:
-        """What it prints, as it comes: ("stdout" or "stderr", a piece), until it is over."""
-        seen = 0
+        """What it prints, as it comes: ("stdout" or "stderr", a piece), until it is over.
+
+        If the submit host cannot be reached meanwhile, it is tried again for an hour.
+        """
+        live, seen = self._live(), 0
         with self._watcher.watching(self._lot):
             while True:
                 over = self._known().state.final
-                live = self._updated()
+                try:
+                    now = self._updated()
+                except OutriderError as error:
+                    if over or not may_pass(error):
+                        raise
+                    now = live  # the watcher tries again, and says when that is of no use
+                if now is not live:  # it was submitted once more
+                    live, seen = now, 0
                 pieces, seen = live.printed[seen:], len(live.printed)
                 for call, channel, piece in pieces:
                     if call == self._call:
                         yield CHANNEL_NAMES[channel], piece
                 if over:
                     return
+                self._lot.raise_trouble()
                 time.sleep(FOLLOW)
 
     # --- what can be done with it -------------------------------------------------------------------------------

@@ -57,12 +57,12 @@ class Live:
                 self._feed(name, piece[self._sizes.get(name, 0) :], wire.STDOUT)
 
     def _feed(self, name: str, piece: bytes, channel: int) -> None:
-        self._sizes[name] = self._sizes.get(name, 0) + len(piece)
-        if sum(self._sizes.values()) > self._limit:
+        if sum(self._sizes.values()) + len(piece) > self._limit:
             raise FarError(
                 f"the job's answer and what it printed are more than {self._limit} bytes",
                 hint="route.options(max_answer=...) allows more; or let it print less",
             )
+        self._sizes[name] = self._sizes.get(name, 0) + len(piece)
         if self._command:
             self.printed.append((1, channel, piece))
             return

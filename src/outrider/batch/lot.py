@@ -14,7 +14,10 @@ from outrider.batch.live import Live
 from outrider.batch.schedulers.base import Scheduler
 from outrider.batch.states import Standing, State
 from outrider.far import wire
+from outrider.harmless import printable
 
+MOST = 4_000_001
+"""Items of an array at the most, as many as the largest array of Slurm has: the record comes from where the jobs run."""
 NEVER = 60.0
 """Seconds after which a submission that left no id, and that the scheduler does not know, was none."""
 
@@ -41,16 +44,28 @@ class Record:
         """Of all elements."""
         return tuple(range(-(-self.items // self.chunk))) if self.items else (0,)
 
+    def has(self, indices: list[int]) -> bool:
+        """Whether these can be elements of an array, or none of a single job."""
+        return not indices or (min(indices) >= 0 and max(indices) * self.chunk < self.items)
+
     def as_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def of(cls, text: bytes) -> Record:
-        """As it was written; what a later version has added is left out."""
+        """As it was written; what a later version has added is left out. ValueError for what was never written so."""
         found = json.loads(text)
-        known: dict[str, Any] = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
-        known.update({name: tuple(known[name]) for name in ("tags", "command") if name in known})
-        return cls(**known)
+        plain = cls()
+        known: dict[str, Any] = {name: found[name] for name in vars(plain) if name in found}
+        for name in ("tags", "command"):
+            known[name] = tuple(map(str, known.get(name, ())))
+        if "made" in known:
+            known["made"] = float(known["made"])
+        record = cls(**known)
+        strange = [name for name in known if type(getattr(record, name)) is not type(getattr(plain, name))]
+        if strange or not (0 <= record.items <= MOST and 1 <= record.chunk <= MOST):
+            raise ValueError(f"a record with strange values of {', '.join(strange) or 'items or chunk'}")
+        return record
 
 
 @dataclass
@@ -145,7 +160,10 @@ class Lot:
                     missing.append(number)
                     self.unsettled = age
                 else:
-                    self.submitted(ids, [int(word) for word in words.split()])
+                    indices = [int(word) for word in words.split()]
+                    if self.record is not None and not self.record.has(indices):
+                        raise ValueError(f"attempt {number} has elements that the record has not")
+                    self.submitted(ids, indices)
             if not attempts:
                 self._set_lost("it was never submitted")
             return missing
@@ -201,6 +219,7 @@ class Lot:
         self, now: float, index: int, end: str, at: float, small: list[bytes] | None, errors: bytes
     ) -> None:
         element = self.elements[index]
+        end = printable(end)
         element.errors = errors
         if small is not None and (self.record is None or self.record.kind == "call"):
             names = [f"answer.{index}.{attempt}" for attempt in range(len(small))]
@@ -236,6 +255,13 @@ class Lot:
                     element.said(standing, now, self.scheduler.name)  # else after the accounting
             self.tell()
         return forgotten
+
+    def raise_trouble(self) -> None:
+        """Tell who waits why nothing is learned of it, if that is so: once, for it may pass."""
+        with self.changed:
+            trouble, self.trouble = self.trouble, None
+        if trouble is not None:
+            raise trouble
 
     def tick(self) -> None:
         with self.changed:

@@ -52,6 +52,8 @@ def split(chain: Chain) -> Split:
 def head_options(parts: Split, options: Options) -> Options:
     """Options for the far end at the submit host: what was set is for the job. Where that is the same place, all of them.
 
-    The trust stays: who does not trust the job's far end reads what its submit host says as plain data, too.
+    The trust stays: who does not trust the job's far end reads what its submit host says as plain data, too. `max_answer` is
+    one job's: here come the answers of many at once.
     """
-    return options if parts.hop is None else options.changed({"python": "python3", "cwd": None, "env": {}})
+    ours = options.changed({"max_answer": None})
+    return ours if parts.hop is None else ours.changed({"python": "python3", "cwd": None, "env": {}})

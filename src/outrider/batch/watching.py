@@ -35,6 +35,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 logger = logging.getLogger("outrider")
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether the submit host may be reached again later."""
+    return isinstance(error, OutriderError) and (error.transient or isinstance(error, (Lost, TimedOut)))
+
+
 class Watcher:
     """Use it through `watcher_of`. All methods may be called by many threads at once."""
 
@@ -140,9 +145,16 @@ class Watcher:
                     self._known_there.difference_update(lot.key for lot in strange)
                 raise
             with self._believing():
-                for lot, (record, attempts) in zip(strange, told, strict=True):
+                pairs = list(zip(strange, told, strict=True))
+            with self._lock:
+                self._known_there.difference_update(lot.key for lot, _ in pairs)
+            for lot, about in pairs:
+                with self._believing(lot):
+                    record, attempts = about
                     if numbers := lot.learn(record, attempts):
                         missing[lot.key] = (lot, numbers, attempts)
+                    with self._lock:  # else who asks again is told again
+                        self._known_there.add(lot.key)
             for lot, numbers, attempts in missing.values():
                 self._find(far, lot, numbers, attempts)
 
@@ -196,6 +208,8 @@ class Watcher:
         for found in lots:
             found.tick()
             noting.ended(found)
+        if lot.record is None:
+            lot.raise_trouble()
 
     @staticmethod
     def _ids(lots: list[Lot]) -> list[str]:
@@ -211,8 +225,9 @@ class Watcher:
                 for news in told["news"]:
                     lot = self._lots.get(news[1])
                     if lot is not None and news[1] not in self._renewed:
-                        lot.clock = offset
-                        lot.take([news[0], *news[2:]])
+                        with self._believing(lot):
+                            lot.clock = offset
+                            lot.take([news[0], *news[2:]])
                 return told["said"]
         except (
             BaseException
@@ -222,16 +237,26 @@ class Watcher:
             raise
 
     @contextlib.contextmanager
-    def _believing(self) -> Iterator[None]:
-        """What the submit host tells is dealt with: one that keeps to no rules is told of, by whoever waits."""
+    def _believing(self, lot: Lot | None = None) -> Iterator[None]:
+        """What the submit host tells is dealt with: one that keeps to no rules is told of, by whoever waits.
+
+        lot: it is about this one, whose own code may have written it. The others are not to suffer for that.
+        """
         try:
             yield
-        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
-            raise FarError(
-                f"what the submit host tells of its jobs makes no sense: {error!r}",
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            whose = "its jobs" if lot is None else f"the job {lot.key}"
+            told = FarError(
+                f"what the submit host tells of {whose} makes no sense: {type(error).__name__}: {error}",
                 hop=self.chain.label(),
-                hint="is that host what you think it is? It does not keep to the protocol: do not trust it",
-            ) from error
+                hint="is that host what you think it is? It does not keep to the protocol: do not trust it"
+                if lot is None
+                else "its folder there, ~/.outrider/spool, was changed by somebody: do not trust what it has made",
+            )
+            told.__cause__ = error
+            if lot is None:
+                raise told from error
+            self._trouble(lot, told)
 
     def _said(self, said: Any) -> None:
         """Hand on what the scheduler said of the jobs that it was asked about; None: nothing yet."""
@@ -260,9 +285,7 @@ class Watcher:
         until = None if timeout is None else time.monotonic() + timeout
         with self.watching(lot), lot.changed:
             while not over():
-                if lot.trouble is not None:
-                    trouble, lot.trouble = lot.trouble, None
-                    raise trouble
+                lot.raise_trouble()
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return False
@@ -280,6 +303,9 @@ class Watcher:
 
     def watch(self, lot: Lot) -> None:
         """Watch it until `unwatch`. Raises what opening the way there raises."""
+        with self._lock:
+            if lot.key not in self._waited:
+                lot.trouble = None  # of another time
         if not lot.final:
             self._introduce([lot])
         with self._stir:
@@ -309,10 +335,7 @@ class Watcher:
                 if _ended:
                     return
                 failing = failing or time.monotonic()
-                transient = isinstance(error, OutriderError) and (
-                    error.transient or isinstance(error, (Lost, TimedOut))
-                )
-                if not transient or time.monotonic() - failing > OUTAGE:
+                if not may_pass(error) or time.monotonic() - failing > OUTAGE:
                     for lot in lots:
                         self._trouble(lot, error)
                 else:

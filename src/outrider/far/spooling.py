@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from stat import S_ISREG
 
 from . import processes
 from .guardian import SESSION_MARK
@@ -10,6 +11,10 @@ from .guardian import SESSION_MARK
 PIECE = 4 << 20
 SMALL = 1 << 16
 """Bytes of answers that come along with the news of an end."""
+TOGETHER = 16 << 20
+"""The same of all ends that are told at once; what is beyond that is fetched later."""
+STATUS = 100
+"""Bytes that are read of how an element has ended: a number or a word."""
 PAUSE = 0.03
 """Seconds between looks at the folders; they take a twentieth of the time at the most."""
 RESCAN = 1.0
@@ -31,6 +36,13 @@ class Watched:
         self.read = 0.0
         self.told = set(done)
         self.there = True
+
+
+class Room:
+    """How many bytes of answers may still come along with the news that are told at once."""
+
+    def __init__(self):
+        self.left = TOGETHER
 
 
 class Query:
@@ -179,7 +191,7 @@ def submit(asked):
     attempt = asked["attempt"]
     for name in _names(folder):
         words = name.split(".")
-        of_element = len(words) > 1 and words[1].isdigit() and int(words[1]) in asked["forget"]
+        of_element = len(words) > 1 and _is_number(words[1]) and int(words[1]) in asked["forget"]
         if asked["forget"] and (name == "cancelled" or (of_element and words[0] in WRITTEN)):
             os.unlink(os.path.join(folder, name))
     _write(os.path.join(folder, "elements.%d" % attempt), asked["elements"].encode())
@@ -229,7 +241,7 @@ def note(asked):
 
 
 def _write(path, body):
-    with open(path + ".part", "wb") as file:
+    with open(path + ".part", "wb", opener=_plainly) as file:
         file.write(body)
     os.rename(path + ".part", path)
 
@@ -279,8 +291,8 @@ def watch(asked):
             if name not in names:
                 break
             at = _time(os.path.join(folder, name))
-            text = _read(os.path.join(folder, "job.%d" % number), 0).decode()
-            attempts.append([_read(os.path.join(folder, name), 0).decode(), text, time.time() - at])
+            texts = [_text(os.path.join(folder, found)) for found in (name, "job.%d" % number)]
+            attempts.append([*texts, time.time() - at])
         found.append([_read(os.path.join(folder, "record"), 0), attempts])
     return found
 
@@ -299,7 +311,8 @@ def look(asked):
     until = time.monotonic() + asked["wait"]
     while True:
         began = time.monotonic()
-        news = [told for key in list(state.watched) for told in _news(key, state.watched[key])]
+        room = Room()
+        news = [told for key in list(state.watched) for told in _news(key, state.watched[key], room)]
         said = _said(asked)
         if news or said or began >= until:
             return {"news": news, "said": said, "now": time.time()}
@@ -319,7 +332,7 @@ def _said(asked):
     return None
 
 
-def _news(key, watched):
+def _news(key, watched, room):
     """[kind, key, ...] of what has happened in one folder since the last look."""
     try:
         stamp = os.stat(watched.path).st_mtime_ns
@@ -333,40 +346,55 @@ def _news(key, watched):
         return
     watched.stamp, watched.read = stamp, time.monotonic()
     names = _names(watched.path)
+    answers = None
     for name in sorted(names - watched.told):  # beginnings stand before ends
-        words = name.split(".")
+        word, *numbers = name.split(".")
         watched.told.add(name)
-        if words[0] == "begun" and len(words) == 3:
-            yield ["begun", key, int(words[1]), int(words[2]), _time(os.path.join(watched.path, name))]
-        elif words[0] == "cancelled" and len(words) < 3:
-            yield ["cancelled", key, int(words[1]) if len(words) == 2 else None]
-        elif words[0] == "end" and len(words) == 2:
-            yield _end(key, watched.path, int(words[1]), names)
+        if not all(map(_is_number, numbers)):
+            continue
+        if word == "begun" and len(numbers) == 2:
+            yield ["begun", key, int(numbers[0]), int(numbers[1]), _time(os.path.join(watched.path, name))]
+        elif word == "cancelled" and len(numbers) < 2:
+            yield ["cancelled", key, int(numbers[0]) if numbers else None]
+        elif word == "end" and len(numbers) == 1:
+            answers = _answers(names) if answers is None else answers
+            yield _end(key, watched.path, int(numbers[0]), answers.get(int(numbers[0]), []), room)
     watched.told &= names
 
 
-def _end(key, folder, index, names):
+def _is_number(word):
+    """Whether it can be of one of our names: the job's own code may put files of any name there."""
+    return word.isdigit() and word.isascii() and len(word) < 10
+
+
+def _end(key, folder, index, answers, room):
     path = os.path.join(folder, "end.%d" % index)
-    answers = answers_of(names, index)
-    sizes = [os.path.getsize(os.path.join(folder, name)) for name in answers]
-    small = [_read(os.path.join(folder, name), 0) for name in answers] if sum(sizes) <= SMALL else None
+    size = sum(_size(os.path.join(folder, name)) for name in answers)
+    small = None
+    if size <= min(SMALL, room.left):
+        small = [_read(os.path.join(folder, name), 0, SMALL) for name in answers]
+        room.left -= size
     errors = tail([key, "errors.%d" % index, 0 if small == [b""] else 4096])
-    return ["end", key, index, _read(path, 0).decode("utf-8", "replace").strip(), _time(path), small, errors]
+    end = _read(path, 0, STATUS).decode("ascii", "replace").strip()
+    return ["end", key, index, end, _time(path), small, errors]
 
 
-def answers_of(names, index):
-    """Names of the answers of one element, those of earlier attempts first."""
-    start = "answer.%d." % index
-    found = [name for name in names if name.startswith(start) and name[len(start) :].isdigit()]
-    return sorted(found, key=lambda name: int(name[len(start) :]))
+def _answers(names):
+    """{element: names of its answers, those of earlier attempts first}"""
+    found = {}
+    for name in names:
+        word, *numbers = name.split(".")
+        if word == "answer" and len(numbers) == 2 and all(map(_is_number, numbers)):
+            found.setdefault(int(numbers[0]), []).append((int(numbers[1]), name))
+    return {index: [name for _, name in sorted(pairs)] for index, pairs in found.items()}
 
 
 def answers(asked):
     """[(name, size)] of the answers of one element so far. asked: (key, element)."""
     key, index = asked
     folder = folder_of(key)
-    names = answers_of(_names(folder), index)
-    return [[name, os.path.getsize(os.path.join(folder, name))] for name in names]
+    names = _answers(_names(folder)).get(index, [])
+    return [[name, _size(os.path.join(folder, name))] for name in names]
 
 
 def piece(asked):
@@ -379,10 +407,8 @@ def tail(asked):
     """The end of a file of a job. asked: (key, name, bytes or 0 for 64 KiB)."""
     key, name, size = asked
     path = _inside(key, name)
-    try:
-        return _read(path, max(0, os.path.getsize(path) - (size or 65536)))
-    except OSError:
-        return b""
+    size = size or 65536
+    return _read(path, max(0, _size(path) - size), size)
 
 
 def _inside(key, name):
@@ -405,13 +431,33 @@ def _time(path):
         return time.time()
 
 
-def _read(path, at):
+def _size(path):
+    """Bytes of a file; 0 of what is none."""
     try:
-        with open(path, "rb") as file:
+        found = os.lstat(path)
+    except OSError:
+        return 0
+    return found.st_size if S_ISREG(found.st_mode) else 0
+
+
+def _read(path, at, size=PIECE):
+    """Of a file, and of nothing else that the job's own code may have put in its place: a link, or a FIFO to wait for."""
+    try:
+        with open(path, "rb", opener=_plainly) as file:
+            if not S_ISREG(os.fstat(file.fileno()).st_mode):
+                return b""
             file.seek(at)
-            return file.read(PIECE)
+            return file.read(size)
     except OSError:
         return b""
+
+
+def _text(path):
+    return _read(path, 0).decode("utf-8", "replace")
+
+
+def _plainly(path, flags):
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 # --- the rest -----------------------------------------------------------------------------------------------------
@@ -427,7 +473,7 @@ def cancel(asked):
     if not os.path.isdir(folder):
         return {"status": 0, "stdout": "", "stderr": ""}
     for name in ["cancelled"] if indices is None else ["cancelled.%d" % index for index in indices]:
-        with open(os.path.join(folder, name), "w"):
+        with open(os.path.join(folder, name), "w", opener=_plainly):
             pass
     return run(asked["argv"], adopt=False, cwd=folder)  # it may leave who sees to the end
 

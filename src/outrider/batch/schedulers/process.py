@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -11,9 +12,10 @@ from outrider.batch.states import Standing, State
 # /proc/PID/stat: the program's name in brackets may hold anything, so fields are counted from behind it.
 _START = """
 start() { s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${s##*) }; [ "$1" != Z ] && shift 19 && echo "$1"; }
-is_alive() { [ "$(start "${1%.*}")" = "${1#*.}" ]; }
+is_alive() { [ -n "${1#*.}" ] && [ "$(start "${1%.*}")" = "${1#*.}" ]; }
 """
 
+# What had ended before its start could be read has none in its id.
 _ALIVE = _START + 'for job; do is_alive "$job" && echo "$job"; done; true'
 
 GRACE = 30
@@ -139,7 +141,8 @@ class Process(Scheduler):
         return [*setting, what.script, what.log, str(limit), *waits, "--", *map(str, what.indices)]
 
     def parse_submitted(self, text: str) -> tuple[str, ...]:
-        return (text.strip(),) if text.strip() else ()
+        found = re.fullmatch(r"\s*([0-9]+\.[0-9]*)\s*", text)
+        return (found[1],) if found else ()
 
     def query(self, ids: Sequence[str]) -> Argv:
         return ["sh", "-c", _ALIVE, "sh", *ids]

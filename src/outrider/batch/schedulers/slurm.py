@@ -59,7 +59,8 @@ class SlurmBatch(Scheduler):
         ]
 
     def parse_submitted(self, text: str) -> tuple[str, ...]:
-        found = re.search(r"^(\d+)(?:;\S*)?$", text, re.MULTILINE)
+        # Of an id that cannot be, squeue says the same as of one that it has forgotten: of all that are asked for with it.
+        found = re.search(r"^([1-9][0-9]{0,9})(?:;\S*)?$", text, re.MULTILINE)
         return (found[1],) if found else ()
 
     def query(self, ids: Sequence[str]) -> Argv:
