@@ -204,6 +204,13 @@ def test_a_callback_that_raises_harms_no_other_job(route: Route, caplog: pytest.
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_each_item_arrives_once_however_many_end_meanwhile(route: Route) -> None:
+    jobs = route.map(abs, range(30_000), array=True, chunk=1500)
+    found = [item.index for item in jobs.arriving()]
+    assert sorted(found) == list(range(30_000))
+    jobs.clean()
+
+
 def test_an_interrupted_look_loses_no_news(route: Route, monkeypatch: pytest.MonkeyPatch) -> None:
     job = route.submit(abs, -1)
     until = time.monotonic() + 30

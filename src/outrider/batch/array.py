@@ -101,7 +101,9 @@ class JobArray(Sequence[BatchJob]):
     def arriving(self) -> Iterator[ItemResult]:
         """What came of the items, as they end. Failures are among them, apart from the values: see `ItemResult.error`."""
         news: queue.SimpleQueue[None] = queue.SimpleQueue()
-        left = list(self)
+        left: dict[int, list[BatchJob]] = {}  # the jobs of each element: they end together
+        for job in self:
+            left.setdefault(job._element, []).append(job)
         tries = Counter[int]()
         lot = self._lot
         with self._watcher.watching(lot):
@@ -110,19 +112,21 @@ class JobArray(Sequence[BatchJob]):
                 told = lot.callbacks[-1]
             try:
                 while left:
-                    over, left = (
-                        [job for job in left if job._known().state.final],
-                        [job for job in left if not job._known().state.final],
+                    ended = [element for element in left if lot.standing(element).state.final]
+                    over = [job for element in ended for job in left.pop(element)]
+                    again = [job for job in over if tries[job.index or 0] < self.retry and _transient(job)]
+                    repeated = {job.index for job in again}
+                    items: Iterator[ItemResult] = map(
+                        _item, [job for job in over if job.index not in repeated]
                     )
-                    again = [job for job in over if _transient(job) and tries[job.index or 0] < self.retry]
                     if again:
+                        items = iter(list(items))  # their answers are forgotten with what is submitted again
                         tries.update(job.index or 0 for job in again)
                         self.resubmit(again)
-                        left += again
-                    for job in over:
-                        if job not in again:
-                            yield _item(job)
-                    if left and not over:
+                        for job in again:
+                            left.setdefault(job._element, []).append(job)
+                    yield from items
+                    if left and not ended:
                         news.get()
                         while not news.empty():  # what is looked at next holds for all of it
                             news.get()
