@@ -146,15 +146,15 @@ class Watcher:
                 raise
             with self._believing():
                 pairs = list(zip(strange, told, strict=True))
-            with self._lock:
-                self._known_there.difference_update(lot.key for lot, _ in pairs)
+            doubtful = {lot.key for lot, _ in pairs}
             for lot, about in pairs:
                 with self._believing(lot):
                     record, attempts = about
                     if numbers := lot.learn(record, attempts):
                         missing[lot.key] = (lot, numbers, attempts)
-                    with self._lock:  # else who asks again is told again
-                        self._known_there.add(lot.key)
+                    doubtful.discard(lot.key)
+            with self._lock:  # who asks again is told again
+                self._known_there -= doubtful
             for lot, numbers, attempts in missing.values():
                 self._find(far, lot, numbers, attempts)
 
