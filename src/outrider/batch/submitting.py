@@ -204,7 +204,7 @@ def _sent(
         said = (told["stderr"] or told["stdout"]).strip()
         found = parts.hop.diagnose(said.replace("sbatch: ", "srun: "), told["status"]) if parts.hop else None
         raise RouteError(
-            found.message if found else f"the job was not accepted: {said}",
+            found.message.replace("srun: ", "sbatch: ") if found else f"the job was not accepted: {said}",
             hop=hop,
             hint=found.hint if found else None,
             argv=asked["argv"],
