@@ -106,11 +106,46 @@ def test_a_writer_that_is_killed_leaves_what_it_had_written(store: Store) -> Non
 def test_a_file_that_is_no_database_is_moved_aside(store: Store) -> None:
     store.path.parent.mkdir()
     store.path.write_bytes(b"not a database at all" * 100)
-    with pytest.warns(UserWarning, match="broken"), pytest.raises(StoreError):
+    with pytest.warns(UserWarning, match="broken"):
         begin(store, "outrider-1")
-    begin(store, "outrider-1")
     assert len(store.rows()) == 1
     assert len(list(store.path.parent.glob("jobs.broken-*"))) == 1
+
+
+def test_half_of_a_database_is_moved_aside_and_the_job_noted(store: Store) -> None:
+    for number in range(200):
+        begin(store, f"outrider-{number}")
+    whole = store.path.read_bytes()
+    store.path.write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match="broken"):
+        begin(store, "outrider-new")
+    assert [row.key for row in store.rows()] == ["outrider-new"]
+
+
+BROKEN = """
+import sys, warnings
+from pathlib import Path
+from outrider.batch.store import Store
+warnings.simplefilter("ignore")
+sys.stdin.readline()
+Store(Path(sys.argv[1])).begin(sys.argv[2], "local", {})
+"""
+
+
+def test_of_many_who_find_it_broken_each_notes_its_job(store: Store) -> None:
+    store.path.parent.mkdir()
+    store.path.write_bytes(b"not a database at all" * 100)
+    keys = [f"outrider-{number}" for number in range(6)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", BROKEN, str(store.path), key], stdin=subprocess.PIPE)
+        for key in keys
+    ]
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"go\n")
+        writer.stdin.close()
+    assert [writer.wait(60) for writer in writers] == [0] * 6
+    assert sorted(row.key for row in store.rows()) == keys
 
 
 def test_a_file_of_a_later_version_is_left_alone(store: Store) -> None:

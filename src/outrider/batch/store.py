@@ -42,6 +42,10 @@ class StoreError(OutriderError):
     """The local store of jobs cannot be used. The jobs themselves are not concerned."""
 
 
+class BrokenStoreError(StoreError):
+    """It was no database, and is not in the way any more."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A job as it was submitted here. route: None if it has no text. items: 0 if it is no array. made: epoch seconds.
@@ -93,6 +97,12 @@ class Store:
     ) -> None:
         """Note a job that is about to be submitted."""
         words = (key, route, json.dumps(options), name, json.dumps(list(tags)), label, items, time.time())
+        try:
+            self._insert(words)
+        except BrokenStoreError:  # it was moved aside: a job is noted in the next one
+            self._insert(words)
+
+    def _insert(self, words: tuple[Any, ...]) -> None:
         with self._open() as database:
             database.execute(
                 "INSERT INTO jobs (key, route, options, name, tags, label, items, made) VALUES (?,?,?,?,?,?,?,?)",
@@ -185,13 +195,17 @@ class Store:
     def _open(self) -> Iterator[sqlite3.Connection]:
         import sqlite3
 
+        kind = StoreError
+        used = self._identity()
         try:
             with contextlib.closing(self._connect()) as database, database:
                 yield database
         except sqlite3.DatabaseError as error:
             if type(error) is sqlite3.DatabaseError or "malformed" in str(error):
-                self._move_aside(error)
-            raise StoreError(
+                kind = BrokenStoreError
+                if used == self._identity():  # else another process has moved it, and this is a new one
+                    self._move_aside(error)
+            raise kind(
                 f"the store of jobs cannot be used: {error}",
                 hop=str(self.path),
                 hint="is the disk full, or the folder not yours? XDG_STATE_HOME names another one",
@@ -202,6 +216,14 @@ class Store:
                 hop=str(self.path),
                 hint="XDG_STATE_HOME names another folder",
             ) from error
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file it is."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         import sqlite3
@@ -239,11 +261,11 @@ class Store:
 
     def _move_aside(self, error: Exception) -> None:
         """A file that is no database keeps nobody from working, and is kept for whoever wants to look."""
-        aside = self.path.with_name(f"jobs.broken-{int(time.time())}.db")
+        aside = self.path.with_name(f"jobs.broken-{time.time_ns()}.db")
         with contextlib.suppress(OSError):
-            self.path.rename(aside)
-            for end in ("-wal", "-shm"):
+            for end in ("-wal", "-shm"):  # first: those that come after are of the next file
                 self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+            self.path.rename(aside)
             warnings.warn(f"the store of jobs was broken ({error}): it is {aside} now", stacklevel=2)
 
 
