@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from outrider import Cancelled, ConfigError, FarError, Lost, Route, TimedOut
+from outrider import Cancelled, ConfigError, FarError, Lost, Route, RouteError, TimedOut
 from outrider.batch import BatchJob, State, spool
 from outrider.far import loader, spooling
-from tests.samples import far_work
+from tests.samples import far_work, pool_work
 
 
 @pytest.fixture
@@ -202,6 +202,17 @@ def test_a_callback_that_raises_harms_no_other_job(route: Route, caplog: pytest.
         time.sleep(0.05)
     assert {job.key for job in seen} == {first.key, second.key}
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_runs_is_not_submitted_again(route: Route, tmp_path: Path) -> None:
+    jobs = route.map(pool_work.until, [str(tmp_path / "go")] * 2, array=True)
+    with pytest.raises(RouteError, match=r"item 1 is .* cannot be submitted again yet"):
+        jobs.resubmit([jobs[1]])
+    (tmp_path / "go").touch()
+    assert jobs.wait(60)
+    assert jobs.resubmit([jobs[1]]) == 1
+    assert jobs.wait(60)
+    jobs.clean()
 
 
 def test_each_item_arrives_once_however_many_end_meanwhile(route: Route) -> None:

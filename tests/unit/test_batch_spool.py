@@ -108,6 +108,13 @@ def test_the_files_of_a_thousand_attempts_are_read_in_one_go(route: Route) -> No
     assert route.job(key).result(30) == 5
 
 
+def test_what_is_noted_of_a_job_is_its_owners_alone(route: Route) -> None:
+    key = over(route)
+    assert (folder(key) / "elements.0").stat().st_mode & 0o777 == 0o600
+    (compiled,) = (Path.home() / ".outrider").glob("compiled-*")
+    assert compiled.stat().st_mode & 0o777 == 0o600
+
+
 def test_an_id_that_cannot_be_is_none() -> None:
     """squeue says of it what it says of all forgotten ones, and tells nothing of the others."""
     slurm = SlurmBatch()

@@ -166,8 +166,16 @@ class JobArray(Sequence[BatchJob]):
     def resubmit(self, jobs: Sequence[BatchJob] | None = None) -> int:
         """Submit once more what has no value: the elements that failed, were cancelled or lost; their number.
 
-        jobs: only these. An element whose calls share a job (`chunk`) is made again as a whole.
+        jobs: only these; RouteError if one of them is not over. An element whose calls share a job (`chunk`) is made again
+        as a whole.
         """
+        for job in jobs or ():
+            if not job.done():
+                raise RouteError(
+                    f"item {job.index} is {job._known().state}: it cannot be submitted again yet",
+                    hop=self._chain.label(),
+                    hint="wait() for its end, or cancel() it first",
+                )
         if jobs is None:
             self.progress()
             jobs = [

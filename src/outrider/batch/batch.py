@@ -113,7 +113,11 @@ class Batch:
         """The same for calls that are given whole: (function, arguments, named arguments)."""
         for name, value in (("chunk", chunk), ("limit", 1 if limit is None else limit), ("retry", retry + 1)):
             if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} is a whole number, and not too small: {value!r}", key=name)
+                raise ConfigError(
+                    f"{name} is a whole number, and not too small: {value!r}",
+                    key=name,
+                    hint=f"give a larger {name}, or leave it out",
+                )
         if not calls:
             raise ConfigError(
                 "there are no items: nothing to submit", hint="give at least one item, or do not submit"

@@ -457,7 +457,7 @@ def _text(path):
 
 
 def _plainly(path, flags):
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
 
 
 # --- the rest -----------------------------------------------------------------------------------------------------
