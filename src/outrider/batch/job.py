@@ -175,8 +175,8 @@ class BatchJob:
 
         If the submit host cannot be reached meanwhile, it is tried again for an hour.
         """
-        live, seen = self._live(), 0
         with self._watcher.watching(self._lot):
+            live, seen = self._live(), 0  # now that its record is known
             while True:
                 over = self._known().state.final
                 try:
