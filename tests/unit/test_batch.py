@@ -253,3 +253,32 @@ def test_an_element_that_is_submitted_again_never_shows_its_last_end(route: Rout
     waiting.join(60)
     assert jobs[0].state is State.CANCELLED
     jobs.clean()
+
+
+def test_two_programs_submit_a_job_again_and_it_runs_once(route: Route, tmp_path: Path) -> None:
+    job = route.submit(far_work.note_and_sleep, str(tmp_path / "runs"), 0)
+    assert job.result(30) == 1
+    code = (
+        "import sys; from outrider import Route, RouteError\n"
+        f"job = Route.parse('local').job({job.key!r}); job.wait(30)\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "try: job.rerun()\n"
+        "except RouteError as error: print(error)\n"
+        "print(job.result(30))"
+    )
+    pipe = subprocess.PIPE
+    others = [subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) for _ in range(2)]
+    for other in others:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+    told = []
+    for other in others:
+        assert other.stdin is not None
+        other.stdin.write(b"now\n")
+        other.stdin.flush()
+    for other in others:
+        told.append(other.communicate(timeout=60)[0].decode())
+    runs = len((tmp_path / "runs").read_text().split())
+    refused = sum("somebody else" in said or "it is" in said or "is running" in said for said in told)
+    assert runs == 3 - refused, told
+    assert all(said.split()[-1] in ("2", "3") for said in told), told

@@ -189,17 +189,26 @@ def submit(asked):
     """
     folder = folder_of(asked["key"])
     attempt = asked["attempt"]
-    for name in _names(folder):
-        words = name.split(".")
-        of_element = len(words) > 1 and _is_number(words[1]) and int(words[1]) in asked["forget"]
-        if asked["forget"] and (name == "cancelled" or (of_element and words[0] in WRITTEN)):
-            os.unlink(os.path.join(folder, name))
-    _write(os.path.join(folder, "elements.%d" % attempt), asked["elements"].encode())
+    claim = os.path.join(folder, "elements.%d" % attempt)
+    try:
+        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return {"status": 1, "stdout": "", "stderr": "somebody else has submitted it again meanwhile"}
+    try:
+        for name in _names(folder):
+            words = name.split(".")
+            of_element = len(words) > 1 and _is_number(words[1]) and int(words[1]) in asked["forget"]
+            if asked["forget"] and (name == "cancelled" or (of_element and words[0] in WRITTEN)):
+                os.unlink(os.path.join(folder, name))
+        _write(claim, asked["elements"].encode())
+    except OSError:
+        os.unlink(claim)
+        raise
     argv = [word.replace(asked["mark"], folder) for word in asked["argv"]]
     argv = [word.replace(asked["home"], home()) for word in argv]
     told = _submitted(os.path.join(folder, "job.%d" % attempt), argv)
     if told["status"] not in (0, None):
-        os.unlink(os.path.join(folder, "elements.%d" % attempt))
+        os.unlink(claim)
     return told
 
 
