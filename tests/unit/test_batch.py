@@ -271,13 +271,11 @@ def test_two_programs_submit_a_job_again_and_it_runs_once(route: Route, tmp_path
     for other in others:
         assert other.stdout is not None
         assert other.stdout.readline() == b"ready\n"
-    told = []
     for other in others:
         assert other.stdin is not None
         other.stdin.write(b"now\n")
         other.stdin.flush()
-    for other in others:
-        told.append(other.communicate(timeout=60)[0].decode())
+    told = [other.communicate(timeout=60)[0].decode() for other in others]
     runs = len((tmp_path / "runs").read_text().split())
     refused = sum("somebody else" in said or "it is" in said or "is running" in said for said in told)
     assert runs == 3 - refused, told
