@@ -522,3 +522,10 @@ def lost_once(path):
         return "again"
     Path(path).touch()
     raise outrider.Lost("the node went away")
+
+
+def fails_first(path):
+    if Path(path).exists():
+        return "again"
+    Path(path).touch()
+    raise ValueError("the first time")

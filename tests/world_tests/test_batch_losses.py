@@ -77,6 +77,26 @@ def test_an_account_that_slurm_does_not_know(route: Route, home: Path, wrap: Wra
     assert spool_of(home) == []
 
 
+def test_what_is_refused_a_second_time_keeps_what_came_of_the_first(
+    route: Route,
+    home: Path,
+    wrap: Wrap,  # noqa: F811
+) -> None:
+    full = home / "full"
+    wrap("sbatch", f'[ -e {full} ] && {{ echo "sbatch: error: no more jobs" >&2; exit 1; }}; exec REAL "$@"')
+    jobs = route.map(far_work.fails_first, [str(home / "0"), str(home / "1")], array=True)
+    assert jobs.wait(60)
+    full.touch()
+    with pytest.raises(RouteError, match="no more jobs"):
+        jobs.resubmit()
+    assert jobs.wait(30)
+    assert {type(error) for error in jobs.failures().values()} == {ValueError}
+    full.unlink()
+    assert jobs.resubmit() == 2
+    assert list(jobs.values(60)) == ["again", "again"]
+    jobs.clean()
+
+
 def test_what_slurm_takes_and_will_never_start_says_why_it_waits(slurm: Any, home: Path) -> None:
     job = Route(hops.slurm(partition="short", time="1h")).submit(abs, -1)  # it may take ten minutes there
     until(lambda: "Partition" in job.standing().reason)

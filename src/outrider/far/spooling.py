@@ -194,22 +194,39 @@ def submit(asked):
         os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return {"status": 1, "stdout": "", "stderr": "somebody else has submitted it again meanwhile"}
+    aside = os.path.join(folder, "forgotten." + os.urandom(6).hex())
     try:
-        for name in _names(folder):
-            words = name.split(".")
-            of_element = len(words) > 1 and _is_number(words[1]) and int(words[1]) in asked["forget"]
-            if asked["forget"] and (name == "cancelled" or (of_element and words[0] in WRITTEN)):
-                os.unlink(os.path.join(folder, name))
+        _move(_of_elements(folder, asked["forget"]), folder, aside)
         _write(claim, asked["elements"].encode())
+        argv = [word.replace(asked["mark"], folder) for word in asked["argv"]]
+        argv = [word.replace(asked["home"], home()) for word in argv]
+        told = _submitted(os.path.join(folder, "job.%d" % attempt), argv)
     except OSError:
+        _move(_names(aside), aside, folder)
         os.unlink(claim)
         raise
-    argv = [word.replace(asked["mark"], folder) for word in asked["argv"]]
-    argv = [word.replace(asked["home"], home()) for word in argv]
-    told = _submitted(os.path.join(folder, "job.%d" % attempt), argv)
-    if told["status"] not in (0, None):
+    if told["status"] not in (0, None):  # nothing has become of it: what there was holds on
+        _move(_names(aside), aside, folder)
         os.unlink(claim)
+    processes.remove_tree(aside)
     return told
+
+
+def _of_elements(folder, indices):
+    """Names of the files that the last running of these elements has made."""
+    found = {"cancelled"} & _names(folder) if indices else set()
+    for name in _names(folder):
+        word, *numbers = name.split(".")
+        if word in WRITTEN and numbers and _is_number(numbers[0]) and int(numbers[0]) in indices:
+            found.add(name)
+    return found
+
+
+def _move(names, source, target):
+    if names:
+        os.makedirs(target, 0o700, exist_ok=True)  # back, it is there
+    for name in names:
+        os.rename(os.path.join(source, name), os.path.join(target, name))
 
 
 NOTE = """
