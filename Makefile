@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 # The test world switches users and starts servers, so its tests run as root. As root we leave no cache
 # files behind in a checkout that belongs to somebody else. Thousands of tests wait for real servers on a busy machine:
 # a few that fail are run once more, and told of with what they said (CONTRIBUTING.md).
-RERUNS := --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
+RERUNS := --reruns 1 --max-suite-reruns 10 --rerun-show-tracebacks
 
 test: $(VENV)/dev world
 	@$(SUDO) env OUTRIDER_TEST_CACHE='$(CACHE)' PYTHONDONTWRITEBYTECODE=1 \
