@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         docker,
         env,
         flux,
+        gateway,
         local,
         login,
         lsf,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         slurm,
         ssh,
         sudo,
+        superfacility,
         tempdir,
     )
     from outrider.near.lasting import idempotent
@@ -89,6 +91,7 @@ __all__ = [
     "docker",
     "env",
     "flux",
+    "gateway",
     "grid",
     "idempotent",
     "interact",
@@ -104,6 +107,7 @@ __all__ = [
     "slurm",
     "ssh",
     "sudo",
+    "superfacility",
     "tempdir",
     "trace",
     "zipped",

@@ -42,13 +42,23 @@ HOPS = [
     hops.flux(nodes=2, time=90, uri="ssh:login"),
     hops.pbs(queue="short", time="1h30m", memory="2G", tasks=3, gpus=1),
     hops.lsf(queue="short", time="1h30m", memory="2G", tasks=3, gpus=1),
+    hops.gateway(["sh", "-c"]),
+    hops.gateway(["site-run", "--machine", "it's"], patience=20, python="/opt/python3"),
+    hops.superfacility(),
+    hops.superfacility(
+        "dtns", key="mine", api_url="https://api.example.edu/v1", token_url="https://id.example.edu/t"
+    ),
     hops.relay("grading"),
     hops.bridge(),
     hops.bridge("/run/it's here"),
     hops.sandbox(),
     hops.sandbox(time="2s", memory="256M", processes=16, ro={"/data": "/data"}, allow_missing="network"),
 ]
-RUNNABLE = [hop for hop in HOPS if hop.name in ("local", "tempdir", "env", "login")]
+RUNNABLE = [
+    hop
+    for hop in HOPS
+    if hop.name in ("local", "tempdir", "env", "login") or hop == hops.gateway(["sh", "-c"])
+]
 
 
 def test_every_built_in_hop_is_checked() -> None:

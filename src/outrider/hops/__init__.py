@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from outrider.hops.docker import Docker as docker
     from outrider.hops.env import Env as env
     from outrider.hops.flux import Flux as flux
+    from outrider.hops.gateway import Gateway as gateway
     from outrider.hops.local import Local as local
     from outrider.hops.login import Login as login
     from outrider.hops.lsf import Lsf as lsf
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from outrider.hops.slurm import Slurm as slurm
     from outrider.hops.ssh import Ssh as ssh
     from outrider.hops.sudo import Sudo as sudo
+    from outrider.hops.superfacility import Superfacility as superfacility
     from outrider.hops.tempdir import Tempdir as tempdir
 
     singularity = apptainer
@@ -40,6 +42,7 @@ FILES = {
     "docker": "docker",
     "env": "env",
     "flux": "flux",
+    "gateway": "gateway",
     "local": "local",
     "login": "login",
     "lsf": "lsf",
@@ -51,6 +54,7 @@ FILES = {
     "slurm": "slurm",
     "ssh": "ssh",
     "sudo": "sudo",
+    "superfacility": "superfacility",
     "tempdir": "tempdir",
 }
 """Each name of a built-in hop, and the file that it stands in."""
@@ -80,6 +84,7 @@ __all__ = [
     "docker",
     "env",
     "flux",
+    "gateway",
     "local",
     "login",
     "lsf",
@@ -91,5 +96,6 @@ __all__ = [
     "slurm",
     "ssh",
     "sudo",
+    "superfacility",
     "tempdir",
 ]
