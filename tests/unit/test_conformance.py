@@ -43,7 +43,7 @@ HOPS = [
     hops.pbs(queue="short", time="1h30m", memory="2G", tasks=3, gpus=1),
     hops.lsf(queue="short", time="1h30m", memory="2G", tasks=3, gpus=1),
     hops.gateway(["sh", "-c"]),
-    hops.gateway(["site-run", "--machine", "it's"], patience=20, python="/opt/python3"),
+    hops.gateway(["site-run", "--machine", "it's"], upload=["site-put"], patience=20, python="/opt/python3"),
     hops.superfacility(),
     hops.superfacility(
         "dtns", key="mine", api_url="https://api.example.edu/v1", token_url="https://id.example.edu/t"

@@ -58,6 +58,16 @@ def test_large_values_both_ways(home: Path) -> None:
         assert far.call(bytes.swapcase, data) == data.swapcase()
 
 
+def test_with_an_upload_program_nothing_that_is_sent_stands_on_a_command_line(home: Path) -> None:
+    program = script(home, f'echo "$1" >> {home}/lines; exec sh -c "$1"\n')
+    far = quiet(gateway([program], upload=["sh", "-c", 'cat > "$0"'])).open()
+    with far:
+        data = os.urandom(1_500_000)
+        assert far.call(bytes.swapcase, data) == data.swapcase()
+        assert far.run(["cat"], stdin=b"secret").stdout == b"secret"
+    assert max(map(len, (home / "lines").read_text().splitlines())) < 12_000
+
+
 def test_exit_statuses_and_what_cannot_be_started(home: Path) -> None:
     def status(*words: str) -> tuple[int, bytes]:
         command = hops.gateway(["sh", "-c"]).here().wrap(hops_command(*words))

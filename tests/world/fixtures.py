@@ -14,6 +14,7 @@ from tests.world import engines, installed
 from tests.world import slurm as slurm_world
 from tests.world import ssh as ssh_world
 from tests.world import sudo as sudo_world
+from tests.world import superfacility as superfacility_world
 from tests.world.census import Census
 from tests.world.machine import Machine, find_program, unavailable
 
@@ -31,6 +32,13 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture(scope="session")
 def sshd(machine: Machine) -> Iterator[ssh_world.SshWorld]:
     yield from ssh_world.start(machine)
+
+
+@pytest.fixture(scope="session")
+def superfacility(
+    machine: Machine, sshd: ssh_world.SshWorld
+) -> Iterator[superfacility_world.SuperfacilityWorld]:
+    yield from superfacility_world.start(machine, sshd)
 
 
 @pytest.fixture(scope="session")

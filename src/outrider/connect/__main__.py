@@ -6,6 +6,7 @@ Its own failures are one line on stderr, and 125.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from types import FrameType
 
 from outrider.connect.connector import Connector, GatewayError
 from outrider.connect.stream import Stream
+from outrider.connect.visits import Visits
 
 LAST_TRY = 20.0
 """Seconds that the last visit, which only ends what may be there, is tried."""
@@ -35,7 +37,7 @@ def connector_of(kind: str, options: str) -> Connector:
     if kind == "program":
         from outrider.connect.program import ProgramConnector
 
-        return ProgramConnector(given["argv"])
+        return ProgramConnector(given["argv"], given.get("upload", ()))
     from outrider.connect.superfacility import SuperfacilityConnector
 
     return SuperfacilityConnector(
@@ -44,12 +46,12 @@ def connector_of(kind: str, options: str) -> Connector:
 
 
 def run(kind: str, options: str, patience: float, words: list[str]) -> int:
-    stream = None
+    visits = None
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _end)
-        stream = Stream(connector_of(kind, options), patience)
-        status = stream.carry([os.fsencode(word) for word in words])
+        visits = Visits(connector_of(kind, options), patience)
+        status = Stream(visits).carry([os.fsencode(word) for word in words])
     except GatewayError as error:
         again = " (trying again may help)" if error.transient else ""
         os.write(2, f"outrider gateway: {error.message} -- {error.hint}{again}\n".encode("utf-8", "replace"))
@@ -58,8 +60,8 @@ def run(kind: str, options: str, patience: float, words: list[str]) -> int:
         status = 128 + signal.SIGPIPE
     except _Asked as asked:
         status = 128 + int(asked.args[0])
-    if stream is not None:
-        _stop_later(stream.key, kind, options)
+    if visits is not None:
+        _stop_later(visits.key, kind, options)
     return status
 
 
@@ -86,7 +88,8 @@ def _stop_later(key: str, kind: str, options: str) -> None:
 def main() -> None:
     words = sys.argv[1:]
     if words[:1] == ["--stop"]:
-        Stream(connector_of(*words[2:4]), LAST_TRY, key=words[1]).stop()
+        with contextlib.suppress(GatewayError):
+            Visits(connector_of(*words[2:4]), LAST_TRY, key=words[1]).visit(stop=True)
         return
     status = run(words[0], words[1], float(words[2]), words[4:])
     # Threads may be in the midst of a visit or of a read: nobody waits for them.

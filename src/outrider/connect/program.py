@@ -7,42 +7,51 @@ from collections.abc import Sequence
 
 from outrider.connect.connector import GatewayError, Ran
 
+UPLOAD_LIMIT = 300.0
+"""Seconds that one piece may take."""
+
 
 class ProgramConnector:
-    """argv: the program's own words. It needs no stdin, and its exit status may be its own or the command's."""
+    """argv: the program's own words. It needs no stdin, and its exit status may be its own or the command's. upload: another
+    program's; its last word is the path of a file there, and its stdin what is to be in it.
+    """
 
     longest = 100_000  # the kernel takes 128 KiB in one word
-    uploads = False
 
-    def __init__(self, argv: Sequence[str]) -> None:
-        self.argv = list(argv)
+    def __init__(self, argv: Sequence[str], upload: Sequence[str] = ()) -> None:
+        self.argv, self.uploader = list(argv), list(upload)
         self.place = self.argv[0]
+        self.uploads = bool(upload)
 
     def run(self, line: str, timeout: float) -> Ran:
-        try:
-            done = subprocess.run(
-                [*self.argv, line],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise GatewayError(
-                f"{self.place} took longer than {timeout:g} s over one command",
-                "does it ask something? It has no stdin to read an answer from",
-                transient=True,
-            ) from None
-        except OSError as error:
-            raise GatewayError(
-                f"{self.place} cannot be started: {error.strerror}",
-                "name another program: argv=",
-                transient=False,
-            ) from None
+        done = self._done([*self.argv, line], b"", timeout)
         said = done.stdout.decode("utf-8", "replace")
         if done.returncode:
             said += done.stderr.decode("utf-8", "replace")
         return Ran(said, done.returncode)
 
     def upload(self, path: str, data: bytes) -> None:
-        raise NotImplementedError
+        done = self._done([*self.uploader, path], data, UPLOAD_LIMIT)
+        if done.returncode:
+            said = " ".join(done.stderr.decode("utf-8", "replace").split())[-300:]
+            raise GatewayError(
+                f"{self.uploader[0]} ended with status {done.returncode}: {said}",
+                "is there space in your home there?",
+                transient=True,
+            )
+
+    def _done(self, argv: list[str], stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
+        try:
+            return subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise GatewayError(
+                f"{argv[0]} took longer than {timeout:g} s",
+                "does it ask something? It has no stdin to read an answer from",
+                transient=True,
+            ) from None
+        except OSError as error:
+            raise GatewayError(
+                f"{argv[0]} cannot be started: {error.strerror}",
+                "name another program: argv=, upload=",
+                transient=False,
+            ) from None

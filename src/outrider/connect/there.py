@@ -2,11 +2,12 @@
 
 Standard library only, Python 3.8 or newer, and one file: the first visit brings it along, and runs it from the folder of
 the stream after that. Each visit is one process: its arguments are what is asked, as base64 of JSON, and pieces of stdin, as
-base64 (`-`: it was brought as the file up.N; `.`: there is no more). It prints one answer.
+base64 (`.`: there is no more). It prints one answer.
 Visits may come twice (whoever sent them got no answer), from several machines that share the home folder, and in any order.
 
 In the folder, ~/.outrider/gateway/KEY, which nobody else may enter:
   in.N        a piece for the command's stdin; an empty one ends it. `fed` holds the number of the next one that it takes
+  up.N        the same, brought as a file by other means, while it is perhaps half written: its length first, 8 bytes
   out.N       a piece of what it printed, the stream's letter (o, e) first; a visit that has it removes it
   end         its exit status, once all pieces are there
   heard, beat changed by each visit, and by the keeper, the process that stays: so each notices that the other has gone
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 18
 """Bytes of a piece of output at the most."""
 AHEAD = 32
-"""Pieces that wait in one direction at the most."""
+"""Pieces of output that wait at the most."""
 BEAT = 1.0
 SILENT = 20.0
 """Seconds without a beat after which a visit takes the keeper for dead."""
@@ -74,17 +75,17 @@ def visit(asked: dict[str, Any], brought: list[str], source: bytes) -> dict[str,
     write("heard", os.urandom(8))
     if asked.get("stop"):
         write("stop", b"")
-    took = True
     for number, data in zip(asked["pieces"], brought):
-        took = take(number, data) and took
+        take(number, data)
+    fed = int(read("fed") or 0)
     have = asked["have"]
     if have is None:  # a visit that only brings something
-        return {"took": took}
+        return {"fed": fed}
     for number in range(have - 1, -1, -1):
         if not forget("out.%d" % number):
             break
     alive = until_there("out.%d" % have, asked["wait"])
-    return dict(gathered(have, asked["most"]), took=took, alive=alive, folder=folder)
+    return dict(gathered(have, asked["most"]), fed=fed, alive=alive, folder=folder)
 
 
 def forget(name: str) -> bool:
@@ -95,18 +96,10 @@ def forget(name: str) -> bool:
     return True
 
 
-def take(number: int, data: str) -> bool:
-    """Put a piece where the keeper finds it, unless it has had it; False if too many wait already."""
-    fed = int(read("fed") or 0)
-    if number - fed > AHEAD:
-        return False
-    if number >= fed:
-        if data == "-":
-            if os.path.exists("up.%d" % number):
-                os.rename("up.%d" % number, "in.%d" % number)
-        else:
-            write("in.%d" % number, b"" if data == "." else base64.b64decode(data))
-    return True
+def take(number: int, data: str) -> None:
+    """Put a piece where the keeper finds it, unless it has had it."""
+    if number >= int(read("fed") or 0):
+        write("in.%d" % number, b"" if data == "." else base64.b64decode(data))
 
 
 def until_there(name: str, wait: float) -> bool:
@@ -259,6 +252,8 @@ class Keeper:
             name = "in.%d" % number
             data = read(name)
             if data is None:
+                data = uploaded("up.%d" % number)
+            if data is None:
                 time.sleep(pause)
                 pause = min(1.5 * pause, 0.1)
                 continue
@@ -271,6 +266,7 @@ class Keeper:
             with self.failing():
                 write("fed", b"%d" % number)
             forget(name)
+            forget("up.%d" % (number - 1))
 
     def pour(self, letter: bytes, stream: IO[bytes]) -> None:
         """What the command prints, into pieces. It is held up while too many wait."""
@@ -312,6 +308,13 @@ class Keeper:
                 if process.poll() is not None and not group_lives(process.pid):
                     return
                 time.sleep(0.02)
+
+
+def uploaded(name: str) -> bytes | None:
+    data = read(name)
+    if data is None or len(data) < 8 or len(data) - 8 < int.from_bytes(data[:8], "big"):
+        return None
+    return data[8:]
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:

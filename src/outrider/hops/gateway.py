@@ -77,12 +77,14 @@ class Gateway(Visited):
     """Runs what follows where the program `argv` leads: its last word is a command line, and it prints what that printed.
 
     `argv`: the program and its own words, such as `["site-run", "--machine", "login1"]`. It gets no stdin. There must be a
-    python3 (3.8 or newer) there; the stream is kept in the home folder there. `patience`: seconds without a visit after
-    which what was started there is ended. `python`: the Python with Outrider that makes the visits, where this hop starts
-    (default: this one).
+    python3 (3.8 or newer) there; the stream is kept in the home folder there. What is sent stands on its command lines,
+    where `ps` shows it to others. `upload`: not so with this one, a program whose last word is a path there, and whose stdin
+    is what is to be in that file. `patience`: seconds without a visit after which what was started there is ended.
+    `python`: the Python with Outrider that makes the visits, where this hop starts (default: this one).
     """
 
     argv: Words
+    upload: Words = ()
 
     name: ClassVar[str] = "gateway"
     positional: ClassVar[tuple[str, ...]] = ("argv",)
@@ -94,4 +96,4 @@ class Gateway(Visited):
             raise ConfigError("no program is named", hop=self.name, key="argv", hint='gateway(["site-run"])')
 
     def told(self) -> dict[str, object]:
-        return {"argv": list(self.argv)}
+        return {"argv": list(self.argv), **({"upload": list(self.upload)} if self.upload else {})}
