@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
+import platform
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ import pytest
 
 from outrider import Route, RouteError, gateway, hops
 from outrider.errors import ConfigError, Lost
+from tests.world.fixtures import find_python
 from tests.world.machine import wait_for
 
 
@@ -23,8 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The home folder of both sides; in the end no stream, and nothing that one ran, may be left."""
     monkeypatch.setenv("HOME", str(tmp_path))
     yield tmp_path
-    kept = tmp_path / ".outrider" / "gateway"
-    assert wait_for(lambda: not kept.exists() or not list(kept.iterdir()), 20), list(kept.iterdir())
+    assert wait_for(lambda: not streams(tmp_path), 20), streams(tmp_path)
 
 
 def script(folder: Path, text: str) -> str:
@@ -41,7 +46,7 @@ def quiet(*hops_: Any) -> Route:
 
 def streams(home: Path) -> list[Path]:
     folder = home / ".outrider" / "gateway"
-    return [path for path in folder.iterdir() if ".new" not in path.name] if folder.exists() else []
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
 
 
 def test_a_session_there_is_as_any_other(home: Path) -> None:
@@ -66,6 +71,29 @@ def test_with_an_upload_program_nothing_that_is_sent_stands_on_a_command_line(ho
         assert far.call(bytes.swapcase, data) == data.swapcase()
         assert far.run(["cat"], stdin=b"secret").stdout == b"secret"
     assert max(map(len, (home / "lines").read_text().splitlines())) < 12_000
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.13"])
+def test_an_older_or_newer_python_there(home: Path, version: str) -> None:
+    folder = home / "bin"
+    folder.mkdir()
+    (folder / "python3").symlink_to(find_python(version))
+    program = script(home, f'PATH={folder}:$PATH exec sh -c "$1"\n')
+    with quiet(gateway([program])).open() as far:
+        assert far.call(platform.python_version).startswith(version)
+
+
+def test_what_is_sent_there_needs_nothing_but_the_standard_library() -> None:
+    source = (resources.files("outrider.connect") / "there.py").read_text()
+    names = [
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    ]
+    assert set(names) <= sys.stdlib_module_names
 
 
 def test_exit_statuses_and_what_cannot_be_started(home: Path) -> None:
@@ -153,9 +181,43 @@ def test_the_far_side_is_killed(home: Path) -> None:
     far.close()
 
 
-def test_its_folder_is_removed(home: Path) -> None:
-    import shutil
+def test_the_first_visit_comes_again_when_all_is_over(home: Path) -> None:
+    program = script(home, f'[ -e {home}/first ] || echo "$1" > {home}/first; exec sh -c "$1"\n')
+    mark = home / "mark"
+    route = quiet(gateway([program]))
+    route.run(["sh", "-c", f"echo x >> {mark}"])
+    assert wait_for(lambda: not streams(home), 20)
+    late = subprocess.run(["sh", "-c", (home / "first").read_text()], capture_output=True, timeout=60)
+    assert b"outrider-gateway eyJnb25lIjogdHJ1ZX0=" in late.stdout  # {"gone": true}
+    assert not streams(home)
+    assert mark.read_text() == "x\n"
 
+
+def test_what_killed_keepers_left_is_removed_some_day(home: Path) -> None:
+    old = home / ".outrider" / "gateway" / ("0" * 32)
+    old.mkdir(parents=True)
+    over = old.with_name("1" * 32 + ".over")
+    over.touch()
+    for path in (old, over):
+        os.utime(path, (1, 1))
+    quiet(gateway(["sh", "-c"])).call(abs, -1)
+    assert not over.exists()
+    assert not old.exists()
+
+
+@pytest.mark.slow
+def test_the_keeper_is_killed(home: Path) -> None:
+    far = quiet(gateway(["sh", "-c"])).open()
+    pid = far.call(os.getppid)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Lost):
+        far.call(abs, -1)
+    far.close()
+    for path in streams(home):
+        shutil.rmtree(path)
+
+
+def test_its_folder_is_removed(home: Path) -> None:
     far = quiet(gateway(["sh", "-c"])).open()
     pid = far.call(os.getpid)
     for path in streams(home):

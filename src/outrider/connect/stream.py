@@ -20,6 +20,8 @@ MOST = 1 << 19
 SMALL = 64 << 10
 LARGE = 4 << 20
 """Bytes of a piece in a command line, and of one that is uploaded."""
+SILENT = 20.0
+"""Seconds without a beat after which the process that keeps the stream is taken for dead."""
 AT_ONCE = 4
 """Pieces that travel at once."""
 AHEAD = 32
@@ -58,13 +60,16 @@ class Stream:
         if "." not in pieces.values():
             threading.Thread(target=self._send, args=(len(pieces),), daemon=True).start()
         threading.Thread(target=self._stay_alive, daemon=True).start()
+        beat, beaten = "", time.monotonic()
         while True:
             number += hand_on(told.data)
             if self._trouble is not None:
                 raise self._trouble
             if told.end is not None:
                 return told.end
-            if not told.alive:
+            if told.beat != beat:
+                beat, beaten = told.beat, time.monotonic()
+            elif time.monotonic() - beaten > SILENT:
                 raise GatewayError(
                     "what was started there does not answer any more",
                     "was it killed, or the machine started again? Then open the route again",

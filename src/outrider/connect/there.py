@@ -11,7 +11,8 @@ In the folder, ~/.outrider/gateway/KEY, which nobody else may enter:
   out.N       a piece of what it printed, the stream's letter (o, e) first; a visit that has it removes it
   end         its exit status, once all pieces are there
   heard, beat changed by each visit, and by the keeper, the process that stays: so each notices that the other has gone
-  stop        ends the command; the folder goes when all is over
+  stop        ends the command; the folder goes when all is over, and KEY.over is left beside it, for a while: the first
+              visit may come again, and must not begin anew
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ PIECE = 1 << 18
 AHEAD = 32
 """Pieces of output that wait at the most."""
 BEAT = 1.0
-SILENT = 20.0
-"""Seconds without a beat after which a visit takes the keeper for dead."""
+LATE = 600.0
+"""Seconds that the first visit may come again after all was over."""
+LEFT = 86400.0
+"""Seconds without a beat after which a folder is one that a killed keeper left."""
 LINGER = 5.0
 """Seconds that what a command left behind may hold its streams open."""
 GRACE = 3.0
@@ -84,8 +87,9 @@ def visit(asked: dict[str, Any], brought: list[str], source: bytes) -> dict[str,
     for number in range(have - 1, -1, -1):
         if not forget("out.%d" % number):
             break
-    alive = until_there("out.%d" % have, asked["wait"])
-    return dict(gathered(have, asked["most"]), fed=fed, alive=alive, folder=folder)
+    wait_for("out.%d" % have, asked["wait"])
+    beat = (read("beat") or b"").decode()
+    return dict(gathered(have, asked["most"]), fed=fed, beat=beat, folder=folder)
 
 
 def forget(name: str) -> bool:
@@ -102,22 +106,12 @@ def take(number: int, data: str) -> None:
         write("in.%d" % number, b"" if data == "." else base64.b64decode(data))
 
 
-def until_there(name: str, wait: float) -> bool:
-    """Wait for a piece, or the end, for so many seconds; False if the keeper is dead."""
-    until = time.monotonic() + wait
-    beat, changed, pause = read("beat"), time.monotonic(), 0.005
-    while not (os.path.exists(name) or os.path.exists("end")):
-        now = time.monotonic()
-        if now >= until:
-            break
-        found = read("beat")
-        if found != beat:
-            beat, changed = found, now
-        elif now - changed > SILENT:
-            return False
+def wait_for(name: str, wait: float) -> None:
+    """Wait for a piece, or the end, for so many seconds."""
+    until, pause = time.monotonic() + wait, 0.005
+    while not (os.path.exists(name) or os.path.exists("end")) and time.monotonic() < until:
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
-    return True
 
 
 def gathered(have: int, most: int) -> dict[str, Any]:
@@ -137,7 +131,10 @@ def gathered(have: int, most: int) -> dict[str, Any]:
 
 def begin(folder: str, asked: dict[str, Any], source: bytes) -> None:
     """Make the folder and start the keeper, once only."""
-    os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+    above = os.path.dirname(folder)
+    os.makedirs(above, mode=0o700, exist_ok=True)
+    if os.path.exists(folder + ".over"):
+        return
     fresh = "%s.%d.new" % (folder, os.getpid())
     os.mkdir(fresh, 0o700)
     write(os.path.join(fresh, "there.py"), source)
@@ -146,6 +143,7 @@ def begin(folder: str, asked: dict[str, Any], source: bytes) -> None:
     except OSError:
         shutil.rmtree(fresh, True)
         return
+    sweep(above, os.stat(folder).st_mtime)
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -156,6 +154,17 @@ def begin(folder: str, asked: dict[str, Any], source: bytes) -> None:
             Keeper(folder, asked).keep()
     finally:
         os._exit(0)
+
+
+def sweep(above: str, now: float) -> None:
+    """Remove what is old. `now` is a file's time: the clock of whoever keeps the files may be another."""
+    for entry in os.scandir(above):
+        with contextlib.suppress(OSError):
+            age = now - entry.stat(follow_symlinks=False).st_mtime
+            if entry.name.endswith(".over") and age > LATE:
+                os.unlink(entry.path)
+            elif entry.is_dir(follow_symlinks=False) and age > LEFT:
+                shutil.rmtree(entry.path, True)
 
 
 # --- the keeper -------------------------------------------------------------------------------------------------------
@@ -185,6 +194,8 @@ class Keeper:
         try:
             self.run()
         finally:
+            with contextlib.suppress(OSError):  # first of all: a visit that begins must find one of the two
+                write(self.folder + ".over", b"")
             shutil.rmtree(self.folder, True)
 
     def run(self) -> None:

@@ -39,14 +39,14 @@ _AGAIN = (
 class Told(NamedTuple):
     """What a visit told. Whoever answers may have written anything: no field is of another kind than it says.
 
-    gone: there is no such stream any more. fed: the number of the next piece of stdin that is wanted. alive: the process
-    that keeps the stream is. data: what was printed, each piece with its stream's letter. end: the exit status, if `data`
-    is the last of it.
+    gone: there is no such stream any more. fed: the number of the next piece of stdin that is wanted. beat: changed each
+    second by the process that keeps the stream. data: what was printed, each piece with its stream's letter. end: the exit
+    status, if `data` is the last of it.
     """
 
     gone: bool
     fed: int
-    alive: bool
+    beat: str
     folder: str
     data: list[tuple[str, bytes]]
     end: int | None
@@ -130,7 +130,7 @@ class Visits:
 
 def _read(told: dict[str, Any], data: bytes) -> Told:
     """Raises ValueError, TypeError or AttributeError for what is no answer."""
-    folder, end, fed = told.get("folder", ""), told.get("end"), told.get("fed", 0)
+    folder, end, fed, beat = told.get("folder", ""), told.get("end"), told.get("fed", 0), told.get("beat", "")
     pieces, at = [], 0
     for letter, length in told.get("pieces", ()):
         if letter not in ("o", "e") or not 0 <= length <= len(data) - at:
@@ -141,4 +141,4 @@ def _read(told: dict[str, Any], data: bytes) -> Told:
         raise ValueError("no folder")
     if not isinstance(fed, int) or not (end is None or (isinstance(end, int) and 0 <= end <= 255)):
         raise ValueError("no number")
-    return Told(told.get("gone") is True, fed, told.get("alive") is not False, folder, pieces, end)
+    return Told(told.get("gone") is True, fed, str(beat), folder, pieces, end)
