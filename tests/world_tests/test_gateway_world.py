@@ -62,7 +62,9 @@ def test_an_api_that_is_not_there(superfacility: Any) -> None:
         Route(at_nersc(superfacility, machine="nowhere")).open()
 
 
-def test_slurm_behind_a_gateway_that_is_a_program(sshd: Any, slurm: Any, docker: Any, census: Any) -> None:
+def test_slurm_behind_a_gateway_that_is_a_program(
+    sshd: Any, sudo_rules: Any, slurm: Any, docker: Any, census: Any
+) -> None:
     way = gateway(["ssh", "-F", str(sshd.config), "alpha"])
     job = Route(way, hops.sudo(), hops.slurm(), hops.docker(docker.image)).submit(
         os.path.exists, "/.dockerenv"
