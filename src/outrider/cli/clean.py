@@ -32,17 +32,18 @@ def verb(keys: tuple[str, ...], ended: bool, older: float | None, forget: bool) 
     if not keys and not ended and older is None:
         raise click.UsageError("which jobs? name them, or give --ended or --older 7d")
     store = Store()
-    chosen = [store.get(key) for key in keys]
+    named = {row.key: row for row in map(store.get, keys)}
+    chosen = list(named.values())
     if ended or older is not None:
         before = time.time() - (older or 0)
-        chosen += [row for row in store.rows() if row.made <= before and row not in chosen]
+        chosen += [row for row in store.rows() if row.made <= before and row.key not in named]
     removed = left = 0
     for row in chosen:
         try:
             counts, _ = job_words.standings_of(row, ask=True)
             if any(counts.get(name) for name in ("pending", "held", "running")):
                 left += 1
-                if row.key in [store.get(key).key for key in keys]:
+                if row.key in named:
                     common.say(f"outrider: {row.key} is not over: cancel it first")
                 continue
             job_of(row).clean()
