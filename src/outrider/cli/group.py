@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, redirect_stdout
@@ -163,16 +164,29 @@ def list_(json_: bool, **settings: Any) -> None:
 
 def _each(settings: dict[str, Any], what: str, start: Callable[[Any], Iterable[Any]]) -> None:
     """Do it at all members, show it in the way that fits, and leave with 0 if all went well."""
-    from outrider.cli.many import show
-
     group = _group(settings)
-    shown: Shown = show(group.names, what, settings["json_"], settings["gather"], settings["lines"])
+    shown = _shown(settings, group.names, what)
     group = group.options(on_output=shown.on_output, on_stage=shown.on_stage)
     results: Any = start(group.arriving)
     with shown, closing(results):
         for result in results:
             shown.arrived(result)
     raise SystemExit(0 if shown.ok else 1)
+
+
+def _shown(settings: dict[str, Any], names: list[str], what: str) -> Shown:
+    """The way that was asked for, or else that fits: a table on a terminal, lines in a pipe."""
+    from outrider.cli import many
+
+    if settings["json_"]:
+        return many.AsJson(names, what)
+    if settings["lines"] or not (settings["gather"] or sys.stdout.isatty()):
+        return many.AsLines(names, what)
+    if sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        from outrider.cli.live import Live
+
+        return Live(names, what)
+    return many.Gathered(names, what)
 
 
 def _group(settings: dict[str, Any]) -> Group:

@@ -21,19 +21,6 @@ OnOutput = Callable[[str, str, bytes], None]
 OnStage = Callable[[str, Stage], None]
 
 
-def show(names: list[str], what: str, json: bool, gather: bool, lines: bool) -> Shown:
-    """The way that was asked for, or else that fits: a table on a terminal, lines in a pipe."""
-    if json:
-        return AsJson(names, what)
-    if lines or not (gather or sys.stdout.isatty()):
-        return AsLines(names, what)
-    if sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        from outrider.cli.live import Live
-
-        return Live(names, what)
-    return Gathered(names, what)
-
-
 class Shown:
     """Takes results as they come, and what is printed and done meanwhile, from several threads."""
 

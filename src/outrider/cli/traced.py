@@ -52,16 +52,14 @@ def as_asked(ctx: click.Context) -> Iterator[None]:
 
 
 def _tell(found: Any, file: str) -> None:
-    from outrider.cli import common
-
     try:
         if file != "-":
             found.save(file)
             return
         sys.stdout.flush()
-        common.say("\n" + shown(found).rstrip("\n"))
+        click.echo("\n" + shown(found).rstrip("\n"), err=True)
     except OSError as error:  # what was done is done, and its exit code counts
-        common.say(f"outrider: the trace could not be written: {error}")
+        click.echo(f"outrider: the trace could not be written: {error}", err=True)
 
 
 def shown(found: Any, stream: Any = None, **more: Any) -> str:

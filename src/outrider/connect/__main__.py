@@ -14,9 +14,10 @@ import subprocess
 import sys
 from types import FrameType
 
-from outrider.connect.connector import Connector, GatewayError
+from outrider.connect.connector import Connector
 from outrider.connect.stream import Stream
 from outrider.connect.visits import Visits
+from outrider.errors import RouteError
 
 LAST_TRY = 20.0
 """Seconds that the last visit, which only ends what may be there, is tried."""
@@ -52,7 +53,7 @@ def run(kind: str, options: str, patience: float, words: list[str]) -> int:
             signal.signal(number, _end)
         visits = Visits(connector_of(kind, options), patience)
         status = Stream(visits).carry([os.fsencode(word) for word in words])
-    except GatewayError as error:
+    except RouteError as error:
         again = " (trying again may help)" if error.transient else ""
         os.write(2, f"outrider gateway: {error.message} -- {error.hint}{again}\n".encode("utf-8", "replace"))
         status = 125
@@ -88,7 +89,7 @@ def _stop_later(key: str, kind: str, options: str) -> None:
 def main() -> None:
     words = sys.argv[1:]
     if words[:1] == ["--stop"]:
-        with contextlib.suppress(GatewayError):
+        with contextlib.suppress(RouteError):
             Visits(connector_of(*words[2:4]), LAST_TRY, key=words[1]).visit(stop=True)
         return
     status = run(words[0], words[1], float(words[2]), words[4:])

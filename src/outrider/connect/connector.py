@@ -5,14 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 
-class GatewayError(Exception):
-    """A command could not be run there. `transient`: trying again may help."""
-
-    def __init__(self, message: str, hint: str, *, transient: bool) -> None:
-        super().__init__(message)
-        self.message, self.hint, self.transient = message, hint, transient
-
-
 class Ran(NamedTuple):
     """What a command there printed, on both its streams if they are not told apart, and its exit status if that is known."""
 
@@ -31,7 +23,7 @@ class Connector(Protocol):
     uploads: bool
 
     def run(self, line: str, timeout: float) -> Ran:
-        """Run a line of words, quoted as for sh, within `timeout` seconds. Raises GatewayError."""
+        """Run a line of words, quoted as for sh, within `timeout` seconds. Raises RouteError: `transient` if it may pass."""
 
     def upload(self, path: str, data: bytes) -> None:
-        """Put a file there, under an absolute path. Raises GatewayError."""
+        """Put a file there, under an absolute path. Raises RouteError: `transient` if it may pass."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from outrider.connect.connector import GatewayError, Ran
+from outrider.connect.connector import Ran
+from outrider.errors import RouteError
 
 UPLOAD_LIMIT = 300.0
 """Seconds that one piece may take."""
@@ -34,9 +35,9 @@ class ProgramConnector:
         done = self._done([*self.uploader, path], data, UPLOAD_LIMIT)
         if done.returncode:
             said = " ".join(done.stderr.decode("utf-8", "replace").split())[-300:]
-            raise GatewayError(
+            raise RouteError(
                 f"{self.uploader[0]} ended with status {done.returncode}: {said}",
-                "is there space in your home there?",
+                hint="is there space in your home there?",
                 transient=True,
             )
 
@@ -44,14 +45,14 @@ class ProgramConnector:
         try:
             return subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
-            raise GatewayError(
+            raise RouteError(
                 f"{argv[0]} took longer than {timeout:g} s",
-                "does it ask something? It has no stdin to read an answer from",
+                hint="does it ask something? It has no stdin to read an answer from",
                 transient=True,
             ) from None
         except OSError as error:
-            raise GatewayError(
+            raise RouteError(
                 f"{argv[0]} cannot be started: {error.strerror}",
-                "name another program: argv=, upload=",
+                hint="name another program: argv=, upload=",
                 transient=False,
             ) from None

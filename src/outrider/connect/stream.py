@@ -10,8 +10,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from outrider.connect.connector import GatewayError
 from outrider.connect.visits import FIRST_PAUSE, LONGEST_PAUSE, Visits
+from outrider.errors import RouteError
 
 WAIT = 10.0
 """Seconds that a visit waits for something to fetch."""
@@ -38,7 +38,7 @@ class Stream:
         self._trouble: BaseException | None = None
 
     def carry(self, words: list[bytes]) -> int:
-        """Run `words` there until they end; their exit status. Raises GatewayError."""
+        """Run `words` there until they end; their exit status. Raises RouteError."""
         visits, number = self._visits, 0
         pieces: dict[int, str] = {}
         if not self._uploads:  # what is there to be sent already travels along
@@ -53,8 +53,8 @@ class Stream:
             most=MOST,
         )
         if not told.folder:
-            raise GatewayError(
-                "it answers, but with nonsense", "is that place what you think it is?", transient=False
+            raise RouteError(
+                "it answers, but with nonsense", hint="is that place what you think it is?", transient=False
             )
         visits.folder = told.folder
         if "." not in pieces.values():
@@ -70,9 +70,9 @@ class Stream:
             if told.beat != beat:
                 beat, beaten = told.beat, time.monotonic()
             elif time.monotonic() - beaten > SILENT:
-                raise GatewayError(
+                raise RouteError(
                     "what was started there does not answer any more",
-                    "was it killed, or the machine started again? Then open the route again",
+                    hint="was it killed, or the machine started again? Then open the route again",
                     transient=True,
                 )
             told = visits.visit(have=number, wait=self._wait(), most=MOST)
@@ -113,7 +113,7 @@ class Stream:
         while self._trouble is None:
             time.sleep(min(patience / 8, 5.0))
             if time.monotonic() - self._visits.last > patience / 3:
-                with suppress(GatewayError):
+                with suppress(RouteError):
                     self._visits.visit()
 
 

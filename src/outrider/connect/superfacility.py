@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from outrider.connect.connector import GatewayError, Ran
+from outrider.connect.connector import Ran
+from outrider.errors import RouteError
 
 if TYPE_CHECKING:
     from sfapi_client import Client
@@ -32,9 +33,9 @@ class SuperfacilityConnector:
         try:
             import sfapi_client
         except ImportError:
-            raise GatewayError(
+            raise RouteError(
                 "the package sfapi_client is not installed here",
-                "pip install 'outrider[superfacility]'",
+                hint="pip install 'outrider[superfacility]'",
                 transient=False,
             ) from None
         self.place = machine
@@ -57,7 +58,7 @@ class SuperfacilityConnector:
     def run(self, line: str, timeout: float) -> Ran:
         try:
             return self._run(line, timeout)
-        except GatewayError:
+        except RouteError:
             raise
         except Exception as error:
             raise explained(error, self.place) from error
@@ -74,9 +75,9 @@ class SuperfacilityConnector:
                 break
             if time.monotonic() > until:
                 task.cancel()
-                raise GatewayError(
+                raise RouteError(
                     f"a command was not done within {timeout:g} s",
-                    "the API may be busy: try again",
+                    hint="the API may be busy: try again",
                     transient=True,
                 )
             time.sleep(pause)
@@ -98,9 +99,9 @@ class SuperfacilityConnector:
         except Exception as error:
             raise explained(error, self.place) from error
         if told.get("status") != "OK":
-            raise GatewayError(
+            raise RouteError(
                 f"a file was not taken: {told.get('error')}",
-                "is there space in your home there?",
+                hint="is there space in your home there?",
                 transient=False,
             )
 
@@ -111,16 +112,16 @@ def only_key() -> str:
     found = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
     if len(found) == 1:
         return str(found[0])
-    raise GatewayError(
+    raise RouteError(
         f"there are {len(found)} keys in {KEYS}" if found else f"there is no key in {KEYS}",
-        "name one: superfacility(key='NAME')"
+        hint="name one: superfacility(key='NAME')"
         if found
         else "make one on NERSC's Iris pages, and put it there, chmod 600",
         transient=False,
     )
 
 
-def explained(error: Exception, machine: str) -> GatewayError:
+def explained(error: Exception, machine: str) -> RouteError:
     """What the client raised, in one line, and whether it may pass."""
     cause = error
     last = getattr(error, "last_attempt", None)  # of ten, by the client
@@ -130,23 +131,23 @@ def explained(error: Exception, machine: str) -> GatewayError:
     kind = type(cause).__name__
     said = " ".join(str(getattr(cause, "message", None) or cause).split())[:300] or kind
     if kind == "ClientKeyError":
-        return GatewayError(
-            said, "a key is a file of mode 600 with the client's id in its first line", transient=False
+        return RouteError(
+            said, hint="a key is a file of mode 600 with the client's id in its first line", transient=False
         )
     if kind in ("OAuthError", "InvalidTokenError", "MissingTokenError") or status in (401, 403):
-        return GatewayError(
+        return RouteError(
             f"not authorized: {said}",
-            "has the key expired, or may it not run commands? Keys live for days: make a new one",
+            hint="has the key expired, or may it not run commands? Keys live for days: make a new one",
             transient=False,
         )
     if isinstance(cause, ValueError) and machine in said:
-        return GatewayError(
+        return RouteError(
             f"the API knows no machine {machine!r}",
-            "it names its machines, as in superfacility('perlmutter')",
+            hint="it names its machines, as in superfacility('perlmutter')",
             transient=False,
         )
-    return GatewayError(
+    return RouteError(
         f"{kind}: {said}" if kind not in said else said,
-        "is the service up? https://www.nersc.gov/live-status tells",
+        hint="is the service up? https://www.nersc.gov/live-status tells",
         transient=status is None or status >= 500 or status == 429,
     )

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any, NamedTuple, TypeVar
 
-from outrider.connect.connector import Connector, GatewayError
+from outrider.connect.connector import Connector
+from outrider.errors import RouteError
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class Visits:
         self.last = time.monotonic()
 
     def visit(self, pieces: dict[int, str] | None = None, **asked: Any) -> Told:
-        """One visit. pieces: of stdin by their numbers, as they stand in a command line. Raises GatewayError."""
+        """One visit. pieces: of stdin by their numbers, as they stand in a command line. Raises RouteError."""
         brought = pieces or {}
         asked = {"key": self.key, "pieces": list(brought), "have": None, **asked}
         word = base64.b64encode(json.dumps(asked).encode()).decode()
@@ -73,9 +74,9 @@ class Visits:
         limit = asked.get("wait", 0.0) + SLACK
         told = self.patiently(lambda: self._parsed(self.connector.run(line, limit).output))
         if told.gone:
-            raise GatewayError(
+            raise RouteError(
                 "what was started there has ended without a word",
-                "was it killed, its folder removed, or its disk full? Without a visit for "
+                hint="was it killed, its folder removed, or its disk full? Without a visit for "
                 f"{self.patience:g} s it ends itself",
                 transient=True,
             )
@@ -94,7 +95,7 @@ class Visits:
         while True:
             try:
                 return action()
-            except GatewayError as error:
+            except RouteError as error:
                 if not error.transient or not self._works or time.monotonic() - began > self.patience:
                     raise
             time.sleep(pause)
@@ -121,9 +122,9 @@ class Visits:
             return _read(json.loads(head), data)
         except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
             shown = " ".join(said.split())[-300:] or "nothing"
-            raise GatewayError(
+            raise RouteError(
                 f"a command did not run there as it should: it printed {shown!r}",
-                "is there a python3 (3.8 or newer) in the PATH of a command there?",
+                hint="is there a python3 (3.8 or newer) in the PATH of a command there?",
                 transient=self._works,
             ) from None
 
