@@ -706,6 +706,8 @@ def test_a_broken_configuration_does_not_disturb_completion(tmp_path):
 
 def test_a_verb_misspelt_is_guessed():
     assert b"did you mean 'check'?" in outrider("chek", "local").stderr
+    assert b"did you mean 'ps'?" in outrider("status").stderr
+    assert b"did you mean 'cancel'?" in outrider("scancel", "3").stderr
 
 
 def test_the_demo_shows_the_main_job():

@@ -44,6 +44,22 @@ VERBS = (
 )
 
 
+OTHER_NAMES = {
+    "ps": "status list ls jobs queue squeue qstat bjobs top",
+    "cancel": "kill stop scancel qdel bkill",
+    "clean": "rm remove delete del forget",
+    "logs": "log tail output stdout cat",
+    "submit": "sbatch qsub bsub batch start array",
+    "run": "exec srun",
+    "cp": "copy scp put get push pull upload download",
+    "rerun": "retry resubmit restart requeue",
+    "shell": "ssh login sh",
+    "check": "doctor test ping",
+    "config": "routes",
+}
+"""What those who come from other programs type first."""
+
+
 class Verbs(click.Group):
     """Finds a verb in the module of its name, once it is asked for."""
 
@@ -66,7 +82,9 @@ class Verbs(click.Group):
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             from outrider.hops.nearness import nearest
 
-            hint = nearest(args[0], list(VERBS)) or f"the verbs are {', '.join(VERBS)}"
+            same = [verb for verb, names in OTHER_NAMES.items() if args[0] in names.split()]
+            hint = f"did you mean {same[0]!r}?" if same else nearest(args[0], list(VERBS))
+            hint = hint or f"the verbs are {', '.join(VERBS)}"
             raise click.UsageError(f"there is no verb {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -22,8 +22,12 @@ def _rules(function: Callable[..., Any]) -> Callable[..., Any]:
         (
             ("--allow", "NAME[=PATH],...", "Commands that may be run; nothing else is."),
             ("--preset", "NAME", "slurm-read, slurm, flux or pbs: their commands, variables and paths."),
-            ("--only", "NAME:WORD", "Of NAME, only where the first word that is no option matches."),
-            ("--deny", "NAME:WORD", "Never NAME with a word that matches this pattern."),
+            (
+                "--only",
+                "NAME:WORD",
+                "Of NAME, only where the first word that is no option matches: scontrol:show.",
+            ),
+            ("--deny", "NAME:WORD", "Never NAME with a word that matches this pattern: 'sbatch:--uid*'."),
             ("--env", "PATTERNS", "Variables that a client may hand over, such as SLURM_*,TZ."),
             ("--no-stdin", "NAMES", "Commands that read no stdin, so that a client keeps its own."),
             (

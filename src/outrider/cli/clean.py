@@ -9,7 +9,7 @@ import click
 from outrider.cli import common, job_words
 
 
-@common.verb()
+@common.verb(epilog=job_words.JOB)
 @click.option("--ended", is_flag=True, help="All that are over.")
 @click.option(
     "--older",
@@ -30,7 +30,9 @@ def verb(keys: tuple[str, ...], ended: bool, older: float | None, forget: bool) 
     from outrider.errors import OutriderError
 
     if not keys and not ended and older is None:
-        raise click.UsageError("which jobs? name them, or give --ended or --older 7d")
+        raise click.UsageError(
+            "which jobs? Name them (`outrider ps` shows them), or give --ended for all that are over, or --older 7d"
+        )
     store = Store()
     named = {row.key: row for row in map(store.get, keys)}
     chosen = list(named.values())

@@ -8,7 +8,7 @@ from outrider.cli import common, job_words
 from outrider.cli.run import Output
 
 
-@common.verb()
+@common.verb(epilog=job_words.JOB)
 @click.option("-f", "--follow", is_flag=True, help="Go on as it comes, until the job is over.")
 @click.option("--raw", is_flag=True, help="On a terminal, let its control sequences (colours) through.")
 @job_words.key

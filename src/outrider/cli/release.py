@@ -5,7 +5,7 @@ from __future__ import annotations
 from outrider.cli import common, job_words
 
 
-@common.verb()
+@common.verb(epilog=job_words.JOB)
 @job_words.keys
 def verb(keys: tuple[str, ...]) -> None:
     """Let each JOB start that was held."""

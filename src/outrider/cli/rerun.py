@@ -5,7 +5,7 @@ from __future__ import annotations
 from outrider.cli import common, job_words
 
 
-@common.verb()
+@common.verb(epilog=job_words.JOB)
 @job_words.keys
 def verb(keys: tuple[str, ...]) -> None:
     """Submit each JOB once more that is over, under the same key; of an array, the items without a value."""

@@ -11,8 +11,14 @@ import click
 
 from outrider.cli import common, job_words
 
+EXAMPLES = """\b
+outrider submit --name train 'ssh:login | slurm(time=1h)' train:main --kw epochs=3
+outrider submit small -- ./simulate --steps 1000
+seq 100 | outrider submit --items --limit 10 small mymodule:simulate
+"""
 
-@common.verb()
+
+@common.verb(epilog=EXAMPLES)
 @click.option("--name", default="", help="A name for it, by which it is found again.")
 @click.option("--tag", "tags", multiple=True, help="A word to find it by with `ps`; may be repeated.")
 @click.option(
@@ -26,7 +32,13 @@ from outrider.cli import common, job_words
 )
 @click.option("--chunk", type=click.IntRange(1), default=1, help="With --items: so many in each job.")
 @click.option("--limit", type=click.IntRange(1), help="With --items: not more jobs at once.")
-@click.option("--retry", type=click.IntRange(0), default=0, hidden=True)
+@click.option(
+    "--warn",
+    type=click.IntRange(1),
+    default=60,
+    metavar="SECONDS",
+    help="Before the time limit: when a function is asked for its checkpoint.",
+)
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable for it; may be repeated.")
 @click.option("--cwd", metavar="FOLDER", help="The folder there to run in.")
 @click.option(
@@ -46,6 +58,7 @@ def verb(
     tags: tuple[str, ...],
     after: tuple[str, ...],
     hold: bool,
+    warn: int,
     env: tuple[str, ...],
     cwd: str | None,
     spec: Any,
@@ -60,7 +73,7 @@ def verb(
     """
     chosen = common.route_of(route, cwd=cwd, env=common.pairs(env, "--env") or None)
     first = [job for words_ in after for job in job_words.jobs_of(job_words.found(words_))[:1]]
-    batch = chosen.batch(name=name, tags=tags, after=_whole(chosen, first), hold=hold)
+    batch = chosen.batch(name=name, tags=tags, after=_whole(chosen, first), hold=hold, warn=warn)
     if spec is not None:
         job: Any = batch.submit_spec(_json(spec))
     elif not args:
@@ -88,7 +101,7 @@ def _call(batch: Any, args: tuple[str, ...], **words: Any) -> Any:
         args[0], args[1:] or tuple(common.lines_in()), words["kw"], words["text"]
     )
     calls = [(called, (value,), keywords) for value in values]
-    return batch.map_calls(calls, chunk=words["chunk"], limit=words["limit"], retry=words["retry"])
+    return batch.map_calls(calls, chunk=words["chunk"], limit=words["limit"])
 
 
 def _whole(route: Any, jobs: list[Any]) -> list[Any]:

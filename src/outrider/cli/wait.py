@@ -10,7 +10,7 @@ import click
 from outrider.cli import common, job_words
 
 
-@common.verb()
+@common.verb(epilog=job_words.JOB)
 @click.option(
     "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer; the jobs go on."
 )
