@@ -121,3 +121,27 @@ def test_a_job_that_cannot_be_held_says_why(told: Any) -> None:
     done = outrider("hold", key)
     assert b"cannot be held" in done.stderr
     told("cancel", key)
+
+
+def test_items_are_tried_again_only_where_their_end_was_not_their_own_fault(
+    told: Any, tmp_path: Path
+) -> None:
+    lost, failed = "tests.samples.far_work:lost_once", "tests.samples.far_work:fails_first"
+    given = ("submit", "--items", "--wait", "--retry", 1, "--text", "local")
+    assert told(*given, lost, tmp_path / "0", "never").split("\n") == ['"again"', '"at once"', ""]
+    told(*given, failed, tmp_path / "1", code=1)
+    told("submit", "--items", "--name", "late", "--text", "local", lost, tmp_path / "2")
+    assert told("result", "--retry", 1, "late") == '"again"\n'
+
+
+def test_where_retrying_means_nothing_it_is_refused(told: Any) -> None:
+    assert b"--items --wait" in outrider("submit", "--retry", 1, "local", "math:sqrt", 2).stderr
+    told("submit", "--name", "one", "local", "math:sqrt", 2)
+    assert b"is for an array" in outrider("result", "--retry", 1, "one").stderr
+
+
+def test_help_shows_an_example_and_what_a_job_is() -> None:
+    assert b"seq 100 | outrider submit --items" in outrider("submit", "--help").stdout
+    assert b"the beginning of one, or a name" in b" ".join(outrider("cancel", "--help").stdout.split())
+    assert b"--deny 'sbatch:--uid*'" in outrider("bridge", "exec", "--help").stdout
+    assert b"--only scontrol:show" in outrider("bridge", "serve", "--help").stdout

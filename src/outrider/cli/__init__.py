@@ -45,7 +45,7 @@ VERBS = (
 
 
 OTHER_NAMES = {
-    "ps": "status list ls jobs queue squeue qstat bjobs top",
+    "ps": "status list ls lst jobs queue squeue qstat bjobs top",
     "cancel": "kill stop scancel qdel bkill",
     "clean": "rm remove delete del forget",
     "logs": "log tail output stdout cat",

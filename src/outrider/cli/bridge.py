@@ -14,6 +14,13 @@ import click
 
 from outrider.cli import common
 
+EXEC_EXAMPLE = """\b
+outrider bridge exec --dir ~/.bridge --preset slurm --deny 'sbatch:--uid*' --image flow.sif -- snakemake
+"""
+SERVE_EXAMPLE = """\b
+outrider bridge serve --dir ~/.bridge --preset slurm
+outrider bridge serve --dir ~/.bridge --allow squeue,scontrol --only scontrol:show --deny 'squeue:--start'
+"""
 _RULES = ("allow", "preset", "only", "deny", "env", "no_stdin", "path")
 
 
@@ -52,7 +59,7 @@ def verb() -> None:
     """Let code inside a container run commands on its host: few, named, and written down."""
 
 
-@verb.command("serve", cls=common.Verb)
+@verb.command("serve", cls=common.Verb, epilog=SERVE_EXAMPLE)
 @click.option(
     "--dir", "folder", required=True, metavar="FOLDER", help="A private folder, shown to the container."
 )
@@ -101,9 +108,13 @@ def serve(
     )
 
 
-@verb.command("exec", cls=common.Verb)
+@verb.command("exec", cls=common.Verb, epilog=EXEC_EXAMPLE)
 @click.option(
-    "--dir", "folder", required=True, metavar="FOLDER", help="The folder that `bridge serve` serves."
+    "--dir",
+    "folder",
+    required=True,
+    metavar="FOLDER",
+    help="The folder that is served, /run/outrider-bridge in the container.",
 )
 @click.option(
     "--engine", help="apptainer, singularity, podman, docker or bwrap (the first that is installed)."
@@ -124,6 +135,7 @@ def execute(
 ) -> None:
     """Run ARGV in a container that has the bridge, and the host's commands on its PATH; leave with its exit code.
 
+    ARGV starts in the folder in which you are: that one is shown inside under its own path, and each --bind.
     With --allow or --preset, FOLDER is served for as long as ARGV runs; else `bridge serve` must serve it.
     """
     from outrider.bridge import containers
@@ -185,7 +197,10 @@ def _serve_beside(folder: str, rules: list[str]) -> subprocess.Popen[bytes]:
 
 @verb.command("status", cls=common.Verb)
 @click.option(
-    "--dir", "folder", metavar="FOLDER", help="The bridge's folder ($OUTRIDER_BRIDGE inside a container)."
+    "--dir",
+    "folder",
+    metavar="FOLDER",
+    help="The bridge's folder (without it $OUTRIDER_BRIDGE, else /run/outrider-bridge).",
 )
 @click.option("--json", "json_", is_flag=True, help="Report as JSON.")
 def status(folder: str | None, json_: bool) -> None:

@@ -14,17 +14,27 @@ from outrider.cli import common, job_words
 @click.option(
     "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer; the job goes on."
 )
+@click.option(
+    "--retry",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Of an array: submit an item again, up to N times, that was ended by no fault of its own (a node that failed).",
+)
 @click.option("--json", "json_", is_flag=True, help="Report state, value and output as JSON.")
 @job_words.key
-def verb(key: str, timeout: float | None, json_: bool) -> None:
+def verb(key: str, timeout: float | None, retry: int, json_: bool) -> None:
     """Wait for JOB and print its value; of a command its output, and leave with its exit code.
 
     Of an array each item's value is printed as a line of JSON, in order. Ctrl-C ends the waiting, not the job.
     """
     job = job_words.found(key)
+    array = _retried(job, retry) if retry else None
     failed: Exception | None = None
     status = 0
     for one in job_words.jobs_of(job):
+        if array is not None:
+            array._settle(one, timeout)
         try:
             value = one.result(timeout)
         except Exception as error:
@@ -36,6 +46,16 @@ def verb(key: str, timeout: float | None, json_: bool) -> None:
     if failed is not None:
         common.call_failed(failed)
     raise SystemExit(status)
+
+
+def _retried(job: Any, retry: int) -> Any:
+    """The array, whose items are tried again so often."""
+    from outrider.batch import JobArray
+
+    if not isinstance(job, JobArray):
+        raise click.UsageError("--retry is for an array; `outrider rerun JOB` submits one job once more")
+    job.retry = retry
+    return job
 
 
 def _tell(job: Any, value: Any, json_: bool) -> int:

@@ -33,6 +33,13 @@ seq 100 | outrider submit --items --limit 10 small mymodule:simulate
 @click.option("--chunk", type=click.IntRange(1), default=1, help="With --items: so many in each job.")
 @click.option("--limit", type=click.IntRange(1), help="With --items: not more jobs at once.")
 @click.option(
+    "--retry",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="With --items --wait: submit an item again, up to N times, that was ended by no fault of its own.",
+)
+@click.option(
     "--warn",
     type=click.IntRange(1),
     default=60,
@@ -58,6 +65,7 @@ def verb(
     tags: tuple[str, ...],
     after: tuple[str, ...],
     hold: bool,
+    retry: int,
     warn: int,
     env: tuple[str, ...],
     cwd: str | None,
@@ -71,6 +79,11 @@ def verb(
     It prints the job's key and comes back at once. `outrider ps` shows your jobs; `logs -f`, `wait`, `result` and
     `cancel` look after one. ARGS are JSON values, as for `outrider call`. What is piped in is the stdin of a command.
     """
+    if retry and not (wait and words["items"]):
+        raise click.UsageError(
+            "--retry holds while somebody waits for an array: add --items --wait, or later `outrider result --retry N`",
+            context,
+        )
     chosen = common.route_of(route, cwd=cwd, env=common.pairs(env, "--env") or None)
     first = [job for words_ in after for job in job_words.jobs_of(job_words.found(words_))[:1]]
     batch = chosen.batch(name=name, tags=tags, after=_whole(chosen, first), hold=hold, warn=warn)
@@ -84,7 +97,7 @@ def verb(
     else:
         job = _call(batch, args, **words)
     if wait:
-        context.invoke(_result(), key=job.key, timeout=None, json_=json_)
+        context.invoke(_result(), key=job.key, timeout=None, retry=retry, json_=json_)
     elif json_:
         common.print_json(
             {"key": job.key, "id": " ".join(job._lot.base_ids), "name": name, "route": str(chosen)}
