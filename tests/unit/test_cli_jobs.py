@@ -140,8 +140,22 @@ def test_where_retrying_means_nothing_it_is_refused(told: Any) -> None:
     assert b"is for an array" in outrider("result", "--retry", 1, "one").stderr
 
 
+def test_the_table_of_jobs_has_their_route_in_few_words(told: Any) -> None:
+    told("submit", "--wait", "env(N=1) | tempdir", "--", "true")
+    assert "  env | tempdir  " in told("ps")
+    assert json.loads(told("ps", "--json"))["route"] == "env(N=1) | tempdir"
+
+
+def test_a_container_with_no_bridge_to_have_is_not_started(tmp_path: Path) -> None:
+    done = outrider("bridge", "exec", "--dir", tmp_path / "none", "--engine", "bwrap", "--", "true")
+    assert done.returncode == 2
+    assert b"add --preset or --allow" in done.stderr
+
+
 def test_help_shows_an_example_and_what_a_job_is() -> None:
     assert b"seq 100 | outrider submit --items" in outrider("submit", "--help").stdout
-    assert b"the beginning of one, or a name" in b" ".join(outrider("cancel", "--help").stdout.split())
+    assert b"the beginning of one, or a name (the newest" in b" ".join(
+        outrider("cancel", "--help").stdout.split()
+    )
     assert b"--deny 'sbatch:--uid*'" in outrider("bridge", "exec", "--help").stdout
     assert b"--only scontrol:show" in outrider("bridge", "serve", "--help").stdout

@@ -141,6 +141,10 @@ def execute(
     from outrider.bridge import containers
 
     folder = os.path.abspath(folder)  # noqa: PTH100
+    if not _words(rules) and not os.path.isdir(folder):  # noqa: PTH112
+        raise click.UsageError(
+            f"nothing is served in {folder}: add --preset or --allow to serve it meanwhile, or start `outrider bridge serve`"
+        )
     terminal = os.isatty(0) and os.isatty(1)
     words = containers.command(
         containers.find_engine(engine),

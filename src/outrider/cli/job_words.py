@@ -50,7 +50,7 @@ class KeyType(common.TextParameter):
 
 
 KEY = KeyType()
-JOB = "A JOB is a key, the beginning of one, or a name; with [N] behind it, an item of an array."
+JOB = "A JOB is a key, the beginning of one, or a name (the newest that has it); with [N] behind it, an item of an array."
 keys = click.argument("keys", metavar="JOB…", nargs=-1, required=True, type=KEY)
 key = click.argument("key", metavar="JOB", type=KEY)
 

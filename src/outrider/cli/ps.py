@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from typing import Any
@@ -86,9 +87,21 @@ def _table(rows: list[dict[str, Any]]) -> str:
             job_words.counted(Counter(row["states"])),
             job_words.ago(row["made"]),
             row["name"] or "-",
-            (row["route"] or "?")[:40],
+            _where(row["route"]),
             row["label"] + (f"  ({row['reason']})" if row["reason"] else ""),
         ]
         for row in rows
     ]
     return job_words.table([head, *lines])
+
+
+@functools.cache
+def _where(route: str | None) -> str:
+    """The route in few words, as messages name it: each hop with its goal, without its options."""
+    from outrider.errors import OutriderError
+    from outrider.route import Route
+
+    try:
+        return "?" if route is None else Route.parse(route).label()
+    except OutriderError:  # a hop of a plugin that is gone
+        return (route or "")[:40]
