@@ -55,7 +55,7 @@ def test_an_array_of_items(told: Any) -> None:
 def test_what_a_function_raises_is_told(told: Any) -> None:
     told("submit", "--name", "bad", "local", "math:sqrt", "--", -1)
     done = outrider("result", "bad")
-    assert done.returncode == 1
+    assert (done.returncode, done.stdout) == (1, b"")
     assert b"math domain error" in done.stderr
     assert b"raised at the far end" in done.stderr
 
@@ -150,6 +150,14 @@ def test_a_container_with_no_bridge_to_have_is_not_started(tmp_path: Path) -> No
     done = outrider("bridge", "exec", "--dir", tmp_path / "none", "--engine", "bwrap", "--", "true")
     assert done.returncode == 2
     assert b"add --preset or --allow" in done.stderr
+
+
+def test_an_array_has_a_line_for_what_raised_and_a_wait_says_how_to_end_it(told: Any) -> None:
+    told("submit", "--items", "--name", "two", "local", "math:sqrt", "--", 4, -1)
+    assert told("result", "two", code=1) == "2.0\nnull\n"
+    told("submit", "--name", "long", "local", "time:sleep", 300)
+    assert b"`outrider cancel`" in outrider("result", "--timeout", 0.1, "long").stderr
+    told("cancel", "long")
 
 
 def test_help_shows_an_example_and_what_a_job_is() -> None:

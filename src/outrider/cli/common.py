@@ -178,6 +178,7 @@ _WORDED = (
     ),
     (r"\ballow_missing=\[(.*)\]", r"--allow-missing NAME, for each of \1"),
     (r"\bstop_after=", "--stop-after"),
+    (r"end it with cancel\(\)", "end it with `outrider cancel`"),
     (r"route\.options\(python=('[^']*')\)", r"python = \1 under [defaults] in the configuration"),
 )
 

@@ -76,7 +76,8 @@ def _tell(job: Any, value: Any, json_: bool) -> int:
             stream.buffer.write(text)
             stream.flush()
     elif isinstance(value, Exception):
-        common.print_json(None)
+        if job.index is not None:  # the lines of an array are its items, in order
+            common.print_json(None)
     else:
         common.print_json(value)
     return status
