@@ -138,6 +138,9 @@ def answered(folder: Path) -> Iterator[None]:
     slots = folder / "v1"
     slots.mkdir()
     (slots / "server").write_text(f"outrider-bridge 1 fifo {'0' * 48}\nenv \nquiet true\n0 none none\n")
+    (slots / "known").write_text(
+        f"version=1 carrier=fifo token={'0' * 48}\npatterns='' quiet='true'\npid=0 its_boot=none space=none\n"
+    )
     (slots / "head").write_text("1 1\n")
     (slots / "1.req").touch()
     for pipe in ("in", "out", "err", "ctl", "go", "end"):

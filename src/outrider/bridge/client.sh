@@ -11,6 +11,7 @@ bridge_fail() {
 
 # A redirection that fails ends a POSIX shell: this says why, wherever it was.
 trap '[ "$done" ] || { printf "outrider bridge: the server in %s is gone\n" "$dir" >&2; exit 125; }' EXIT
+version='' carrier='' token='' patterns='' quiet='' pid='' its_boot='' space='' # `known` says them
 done='' sig='' script='' nostdin='' near='' boot='' copied='' in_pid='' out_pid='' err_pid=''
 
 # sbatch's script lies here; the host gets a copy, of the same name since jobs are called after it. Sets `script`, the word
@@ -137,8 +138,8 @@ run_fifo() {
             bridge_fail "the server in $dir has ended; start it again on the host"
         fi
         case $verb in
-        copy) copied=$rest ;; # streams that the command could not be given as they are, as it was the others
         go)
+            copied=$rest # streams that the command could not be given as they are, as it was the others
             case $copied in *i*)
                 cat <&3 >&9 3<&- 4>&- 5<&- 6<&- 7<&- 8>&- &
                 in_pid=$!
@@ -206,13 +207,10 @@ for place in "${0%/*}" "$dir/bin"; do
     PATH=${rest%:}
 done
 [ -r "$dir/v1/server" ] || bridge_fail "no server in $dir: start one on the host (\`outrider bridge serve\`), and bind its folder into the container"
-{
-    read -r word version carrier token
-    read -r _ patterns
-    read -r _ quiet
-    read -r pid its_boot space
-} <"$dir/v1/server"
-[ "$word $version" = "outrider-bridge 1" ] || bridge_fail "the server in $dir speaks another protocol; use one of the same version"
+# The same as `server`, in words for a shell, which reads a file at once, but its input byte by byte.
+# shellcheck disable=SC1091
+. "$dir/v1/known"
+[ "$version" = 1 ] || bridge_fail "the server in $dir speaks another protocol; use one of the same version"
 # A terminal, and the socket, take more than a shell can do.
 if [ "$carrier" = socket ] || { [ -t 0 ] && [ -t 1 ] && [ -S "$dir/socket" ]; }; then
     done=1

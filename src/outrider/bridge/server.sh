@@ -194,6 +194,13 @@ note() { # EVENT OUTCOME: one line, written at once, of the request in `id`, `na
     local word list=
     [[ $audit ]] || return 0
     # A line is one write, so that those of many requests never mix: long lists are cut.
+    if ((${#words[@]} < 20)); then word="$name${words[*]-}$cwd"; else word=; fi
+    if [[ $word && ${#word} -lt 400 && $word != *[^\ !\#-\[\]-~]* ]]; then # as most are: nothing to cut, nothing to be quoted
+        printf -v list ',"%s"' "$name" "${words[@]+"${words[@]}"}"
+        described="\"argv\":[${list:1}],\"words\":$((${#words[@]} + 1)),\"cwd\":\"$cwd\""
+        note_again "$1" "$2"
+        return
+    fi
     for word in "$name" "${words[@]+"${words[@]:0:100}"}"; do
         json "${word:0:500}"
         list+=,$quoted
@@ -213,7 +220,7 @@ note_again() { # EVENT OUTCOME: of what is in `described`
 
 # ---- one request; runs in a process of its own ----
 
-why='' name='' cwd='' keep='' merged='' map='' stdin='' token_given='' client='' script='' described=''
+why='' name='' id='' cwd='' keep='' merged='' map='' stdin='' token_given='' client='' script='' described=''
 words=() variables=()
 
 translate() { # PATH: sets `translated`, by the container's binds (lines of INSIDE=OUTSIDE, longest first)
@@ -294,8 +301,10 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
     read_request "$1" || return 1
     [[ $token_given == "$token" ]] || { why="the client does not know this server's token" && return 1; }
     permitted "$name" "${words[@]+"${words[@]}"}" || return 1
-    translate "$cwd"
-    cwd=$translated
+    if [[ $map ]]; then
+        translate "$cwd"
+        cwd=$translated
+    fi
     [[ $map && ${paths[$name]-} ]] && while IFS= read -r option; do
         [[ $option ]] || continue
         for ((i = 0; i < ${#words[@]}; i++)); do
@@ -311,7 +320,7 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
             fi
         done
     done <<<"${paths[$name]-}"
-    if [[ $cwd != /* ]] || ! cd -- "$cwd" 2>/dev/null; then
+    if [[ $cwd != /* || ! -d $cwd || ! -x $cwd ]] || ! cd -- "$cwd"; then
         why="the folder ${cwd@Q} does not exist on the host; start the container with \`outrider bridge exec\`, or set OUTRIDER_BRIDGE_MAP"
         return 1
     fi
@@ -329,7 +338,7 @@ prepare() { # DESCRIPTOR: reads and judges the request, translates paths, goes t
 
 # Waits beside the command: has the client copy its streams, hands its signals on; when it is gone, ends the command.
 watch_fifo() { # PGID DIR
-    local signal='' early='' keep='' drain errors
+    local signal='' early='' keep='' copied='' drain errors
     exec 5<>"$2.ctl" {drain}<"$2.out" {errors}<"$2.err" 7>&- 8>&-
     while [[ $signal != run ]]; do
         # A command can be at work, and a signal come for it, before its client's word does.
@@ -349,7 +358,8 @@ watch_fifo() { # PGID DIR
     printf 'taken %s\n' "$id" >&3
     exec 3>&-
     until [[ -s $2.told ]]; do nap .003; done
-    printf 'go\n' >&"$end"
+    IFS= read -r copied <"$2.told"
+    printf 'go %s\n' "$copied" >&"$end"
     nap .02
     printf 'late\n' >&"$end"
     while IFS= read -r -n 64 signal <&5; do pass_on "$signal" "$1"; done
@@ -375,7 +385,7 @@ reach() { # DESCRIPTOR-OF-THE-CLIENT r|w
 connect() { # DIR: the command's streams: 6, 7 and 8; `copied` names those that the client copies
     local near=''
     copied=
-    [[ ! $keep && $client =~ ^[0-9]{1,9}$ && /proc/$client/fd/8 -ef $1.ctl ]] && near=1
+    [[ ! $keep && $client != *[!0-9]* && /proc/$client/fd/8 -ef $1.ctl ]] && near=1
     if [[ $stdin == none ]]; then
         exec 6</dev/null
     elif reach 3 r; then
@@ -415,9 +425,23 @@ end_group() { # PGID
 # Sleeps without a program: nobody ever writes to this pipe.
 nap() { read -r -t "$1" -u "$never" _; }
 
+# What a process does for the first time takes it longer: pages that it shares with its parent are copied. So it does all that it
+# can once before anybody waits for it.
+rehearse() { # [DIR]
+    local rehearsal audit=${audit:+/dev/null} copied
+    exec {rehearsal}<"$host/rehearsal"
+    read_request "$rehearsal" && permitted "$name" "${words[@]}"
+    [[ ! ${1-} ]] || connect "$1"
+    note started started
+    exec {rehearsal}<&-
+    why='' name='' cwd='' keep='' merged='' map='' stdin='' token_given='' client='' script='' described=''
+    words=() variables=()
+}
+
 become() { # DIR: waits for a request, and becomes its command
     local verb='' copied request told
     exec {request}<"$1.req" {told}>"$1.told"
+    ((asked)) || rehearse "$1"
     until IFS= read -r -n 8 -t 30 verb <&"$go"; do
         kill -s 0 "$main" 2>/dev/null || exit
     done
@@ -431,7 +455,6 @@ become() { # DIR: waits for a request, and becomes its command
         exit
     fi
     connect "$1"
-    [[ $copied ]] && printf 'copy %s\n' "$copied" >&"$end"
     note started "started"
     printf '.%s\n%s\n' "$copied" "$described" >&"$told"
     exec <&6 >&7 2>&8 3>&- 6<&- 7>&- 8>&- {go}>&- {end}>&- {never}<&- {request}<&- {told}>&-
@@ -456,7 +479,7 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
     # shellcheck disable=SC2064
     trap "end_group $pid" TERM HUP INT
     finish "$pid"
-    [[ -s $at.told ]] && { IFS= read -r copied && IFS= read -r described; } <"$at.told"
+    [[ -s $at.told ]] && IFS= read -r copied <"$at.told"
     if [[ ! $copied ]]; then # it never came to that
         kill -s KILL "$watcher" 2>/dev/null
         return 0
@@ -471,6 +494,7 @@ work() { # NUMBER: has request NUMBER run, and tells how it ended; `go` and `end
     printf 'exit %s %s\n' "$status" "$said" >&"$end"
     nap .002 # the client's turn: what else is to be done would hold it up where processors are few
     kill -s KILL "$watcher" 2>/dev/null
+    [[ -s $at.told ]] && { IFS= read -r _ && IFS= read -r described; } <"$at.told"
     note_again ended "$status"
     return 0
 }
@@ -549,6 +573,8 @@ finish() { # PID: waits for it, also when a signal comes; sets `status`
     while :; do
         wait "$1" 2>/dev/null
         status=$?
+        # A signal that comes while it waits says more than that, as does a command that a signal ended.
+        ((status > 128)) || break
         kill -s 0 "$1" 2>/dev/null || break
     done
 }
@@ -640,9 +666,11 @@ fill() { # more slots, made beside the loop, which hears "filled HIGH"
 }
 
 # Processes that wait for a request, each at a slot of its own: what a request then costs is one fork.
-replenish() { # [MORE]
-    local n end go count=0
-    while ((${#free[@]} < idle + ${1:-0} && ${#free[@]} + running < jobs && worker < made)); do
+replenish() { # [MORE]: for as many clients as wait
+    local n end go count=0 spare=${#free[@]}
+    # Those that have a claim are taken, though it was not said yet.
+    ((!${1:-0})) || for n in "${!free[@]}"; do [[ ! -e $n.claim && ! -L $n.claim ]] || spare=$((spare - 1)); done
+    while ((spare + count < ${1:-0} + (${1:-0} ? 0 : idle) && ${#free[@]} + running < jobs && worker < made)); do
         n=$worker worker=$((worker + 1)) count=$((count + 1))
         # Held from here on: what a client writes there before all is ready is not lost, and it sees that somebody is there.
         exec {end}<>"$own/$n.end" {go}<>"$own/$n.go"
@@ -651,9 +679,8 @@ replenish() { # [MORE]
         exec {end}>&- {go}>&-
     done
     ((made - worker >= idle)) || fill
-    ((count)) || return
-    publish $((worker - 1))
-    wake "$count"
+    ((!count)) || publish $((worker - 1))
+    wake $((spare + count))
 }
 
 wake() { # COUNT: so many of those that wait for a slot
@@ -663,10 +690,12 @@ wake() { # COUNT: so many of those that wait for a slot
         set -- $(($1 - 1))
     done
     # Beside the loop: a container that fills this pipe stops nobody else.
-    [[ ! $line ]] || {
-        exec {held}>&-
-        printf %s "$line" >&"$more"
-    } &
+    if [[ $line ]]; then
+        {
+            exec {held}>&-
+            printf %s "$line" >&"$more"
+        } &
+    fi
 }
 
 handle() { # VERB NUMBER: one line that came in
@@ -676,7 +705,7 @@ handle() { # VERB NUMBER: one line that came in
         pids[$2]=${free[$2]}
         unset "free[$2]" "claimed_at[$2]"
         running=$((running + 1)) due=1
-        ((${#free[@]} > 1)) || replenish
+        ((${#free[@]} > 1 && !asked)) || replenish "$asked"
         ;;
     done)
         if [[ ${pids[$2]-} ]]; then
@@ -729,6 +758,7 @@ serve_fifo() {
             handle "$verb" "$number"
         elif [[ $due ]]; then
             due=
+            replenish "$asked"
             replenish
             remove
         else
@@ -840,6 +870,7 @@ make_ready() { # [all]: one that is missing, or all
 
 answer_order() { # DESCRIPTOR
     local number=''
+    rehearse
     until IFS= read -r -t 30 number <&"$1"; do
         kill -s 0 "$main" 2>/dev/null || exit
     done
@@ -1025,11 +1056,14 @@ stop() {
 }
 
 announce() { # CARRIER: the clients may come
-    local IFS=, boot=''
+    local IFS=, boot='' space known silent mark marked
     { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
-    printf 'outrider-bridge 1 %s %s\nenv %s\nquiet %s\n%s %s %s\n' "$1" "$token" "${patterns[*]-}" "${!quiet[*]}" \
-        "$main" "$boot" "$(tool readlink /proc/self/ns/pid)" >"$own/server"
-    [[ ! $guarded ]] || tool ln -- "$own/server" . || die "cannot write in $root"
+    space=$(tool readlink /proc/self/ns/pid) known=${patterns[*]-} silent=${!quiet[*]} mark="'" marked="'\\''"
+    printf 'outrider-bridge 1 %s %s\nenv %s\nquiet %s\n%s %s %s\n' "$1" "$token" "$known" "$silent" "$main" "$boot" "$space" \
+        >"$own/server"
+    printf "version=1 carrier=%s token=%s\npatterns='%s' quiet='%s'\npid=%s its_boot=%s space='%s'\n" "$1" "$token" \
+        "${known//$mark/$marked}" "${silent//$mark/$marked}" "$main" "$boot" "$space" >"$own/known"
+    [[ ! $guarded ]] || tool ln -- "$own/known" "$own/server" . || die "cannot write in $root"
     IFS=' '
     printf 'outrider bridge: serving %s in %s to whoever can write there\n' "${!path_of[*]}" "$dir"
     local name
@@ -1213,6 +1247,7 @@ make_folders() { # the host's own beside D, if the file system lets files have n
     : >"$own/beat"
     tool mkfifo "$own/reqs" "$own/more" "$host/held" "$host/inbox" || [[ $carrier == files ]] || die "cannot make FIFOs in $dir; try --carrier files"
     [[ $carrier == files ]] || exec 3<>"$host/inbox" {more}<>"$own/more" {held}<>"$host/held"
+    printf '%s\0' outrider-bridge-1 "token=$token" name=true "cwd=$dir" map= "how=,,,$$" arg=one arg=two arg=three end >"$host/rehearsal"
     make_shims
     if [[ $guarded ]]; then
         { tool cp -rl -- "$own" "$host/new" && cd -- "$host/new/v1" && tool mv -- "$host/new/v1" "$dir"; } || die "cannot write in $dir"
@@ -1221,7 +1256,7 @@ make_folders() { # the host's own beside D, if the file system lets files have n
     fi
 }
 
-clear_host() { tool rm -rf -- "$host"/{v1,new,scripts,bin,held,inbox,beat,ids}; }
+clear_host() { tool rm -rf -- "$host"/{v1,new,rehearsal,scripts,bin,held,inbox,beat,ids}; }
 
 leave() {
     local i
