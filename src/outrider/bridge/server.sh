@@ -439,10 +439,10 @@ rehearse() { # [DIR]
 }
 
 become() { # DIR: waits for a request, and becomes its command
-    local verb='' copied request told
+    local copied request told
     exec {request}<"$1.req" {told}>"$1.told"
     ((asked)) || rehearse "$1"
-    until IFS= read -r -n 8 -t 30 verb <&"$go"; do
+    until IFS= read -r -n 8 -t 30 _ <&"$go"; do
         kill -s 0 "$main" 2>/dev/null || exit
     done
     if ! kill -s 0 "$main" 2>/dev/null; then
@@ -735,16 +735,22 @@ handle() { # VERB NUMBER: one line that came in
 
 # Hears the clients, and says on what only the server's own processes can write to.
 hear_clients() {
-    local line ids
+    local rest='' begun='' ids
     let_go
     exec {ids}<>"$own/reqs"
     while kill -s 0 "$main" 2>/dev/null; do
-        IFS= read -r -n 16 -t 5 line <&"$ids" && [[ $line == more ]] && printf 'more\n' >&3
+        if IFS= read -r -n 16 -t 5 rest <&"$ids"; then
+            [[ $begun$rest != *more ]] || printf 'more\n' >&3
+            begun=
+        else
+            ((${#begun} < 16)) || begun=
+            begun+=$rest # the time can be over in the middle of a line
+        fi
     done
 }
 
 serve_fifo() {
-    local verb number idle due worker
+    local line rest='' begun='' idle due worker
     idle=$((jobs < 8 ? jobs : 8)) due='' worker=$next made=$next
     hear_clients &
     hearing=$!
@@ -754,9 +760,13 @@ serve_fifo() {
     announce fifo
     while [[ ! $stopping ]]; do
         # What is to be made and removed waits for a moment without requests, so that none waits for it.
-        if IFS=' ' read -r -t "${due:+.0}5" verb number <&3; then
-            handle "$verb" "$number"
-        elif [[ $due ]]; then
+        if IFS= read -r -t "${due:+.0}5" rest <&3; then
+            line=$begun$rest begun=
+            handle "${line%% *}" "${line#* }"
+            continue
+        fi
+        begun+=$rest # the time can be over in the middle of a line
+        if [[ $due ]]; then
             due=
             replenish "$asked"
             replenish
