@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import select
 import shutil
 import signal
 import stat
@@ -611,20 +610,3 @@ def test_a_shell_checker_finds_nothing(tmp_path: Path) -> None:
     for path in (SERVER, CLIENT, single):
         done = subprocess.run([checker, str(path)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
-
-
-def test_a_word_that_is_cut_in_two_by_a_pause_is_heard(tmp_path: Path) -> None:
-    served = Served(tmp_path / "d", "fifo")
-    inbox = os.open(tmp_path / "d.host" / "inbox", os.O_RDWR)
-    more = os.open(tmp_path / "d" / "v1" / "more", os.O_RDWR | os.O_NONBLOCK)
-    try:
-        slot = (tmp_path / "d" / "v1" / "head").read_bytes().split()[0]
-        # After its first word the server waits for short times only.
-        os.write(inbox, b"taken " + slot + b"\nmo")
-        time.sleep(0.3)
-        os.write(inbox, b"re\n")
-        assert select.select([more], [], [], 20)[0], "a client that waits for a slot was not told of one"
-    finally:
-        os.close(inbox)
-        os.close(more)
-        served.stop()
