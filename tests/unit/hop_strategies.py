@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from hypothesis import strategies as st
 
 from outrider.errors import ConfigError
@@ -41,8 +39,10 @@ _BY_NAME = {
     "nodes": st.none() | st.integers(1, 9),
     "tasks": st.integers(1, 9),
     "cpus": st.none() | st.integers(1, 9),
-    "argv": st.tuples(texts.filter(bool), texts),
-    "machine": words.filter(lambda word: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", word)),
+    "argv": st.builds(
+        lambda program, words: [program, *words], texts.filter(bool), st.lists(texts, max_size=2)
+    ),
+    "machine": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,9}", fullmatch=True),
     "api_url": st.sampled_from([None, "https://api.example.org/v1,2=|", "http://localhost:80/"]),
     "token_url": st.sampled_from([None, "https://id.example.org/a b", "http://[::1]:8/"]),
     "patience": st.floats(1, 1e9),
